@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Debian packages that Moesmith needs, and what is missing of them. Sourced by ./quickstart, ./test and .ci/run.
+#
+#   tools/deps.sh list build|test|ci       the names, one a line
+#   tools/deps.sh missing build|test|ci    those that are not installed
+#   tools/deps.sh install build|test|ci    installs the missing ones (sudo when not root)
+set -euo pipefail
+
+build="g++ cmake ninja-build libyaml-cpp-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libdnnl-dev"
+test="$build ccache libgtest-dev libgmock-dev clang-format-14 python3 python3-jinja2 xz-utils procps"
+ci="$test qemu-user g++-aarch64-linux-gnu"
+
+packages() {
+  case "${1:-}" in
+    build) echo "$build" ;;
+    test) echo "$test" ;;
+    ci) echo "$ci" ;;
+    *) echo "deps.sh: expected build, test or ci, got '${1:-}'" >&2; exit 2 ;;
+  esac
+}
+
+missing() {
+  local name found
+  for name in $(packages "$1"); do
+    found=$(dpkg-query -W -f '${Status}' "$name" 2>/dev/null || true)
+    [ "$found" = "install ok installed" ] || echo "$name"
+  done
+}
+
+install() {
+  local names as_root=""
+  names=$(missing "$1")
+  [ -n "$names" ] || return 0
+  command -v apt-get >/dev/null || {
+    echo "moesmith: these packages are missing and there is no apt-get to install them:" $names >&2
+    exit 1
+  }
+  [ "$(id -u)" = 0 ] || as_root="sudo"
+  echo "Installing:" $names
+  $as_root apt-get update -qq
+  # shellcheck disable=SC2086 # one word a package
+  DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $names >/dev/null
+}
+
+case "${1:-}" in
+  list) packages "${2:-}" | tr ' ' '\n' ;;
+  missing) missing "${2:-}" ;;
+  install) install "${2:-}" ;;
+  *) echo "usage: tools/deps.sh list|missing|install build|test|ci" >&2; exit 2 ;;
+esac
