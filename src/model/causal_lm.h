@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "core/thread_pool.h"
+#include "io/adapter.h"
+#include "io/safetensors.h"
 #include "model/batch.h"
 #include "model/options.h"
 #include "model/parameter.h"
@@ -120,12 +122,11 @@ class CausalLM {
   // Appends `tokens` (at least one) to the state and returns the last one's logits, [vocab] f32.
   Tensor decode(DecodeState& state, std::span<const std::int32_t> tokens);
 
-  // The adapter as PEFT saves it: keys in PEFT's order, f32. Shares storage with the parameters.
-  struct NamedTensor {
-    std::string name;
-    Tensor value;
-  };
-  std::vector<NamedTensor> adapter_tensors() const;
+  // The adapter as PEFT saves it, for io::write_adapter: PEFT's keys with f32 values that share
+  // storage with the parameters, and the configuration (base_model_name_or_path is left to the
+  // caller). Without an adapter: empty, and Error(kInternal).
+  std::vector<io::NamedTensor> adapter_tensors() const;
+  const io::AdapterConfig& adapter_config() const;
   // Every tensor of the checkpoint in its own spelling and storage dtype (after reinit: the
   // family's spelling in the compute dtype), and the current value of one of them; with
   // merge_adapter W + scale * B A, summed in f32 and rounded once.

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// Body of the row primitives, included once per instruction set with MOESMITH_ROWS_NAMESPACE set.
+// GCC's vector extension: 16 floats are one AVX-512 register, two AVX ones, four of SSE or NEON.
+
+#include <cstring>
+
+#include "kernels/rows/rows.h"
+
+#pragma GCC diagnostic ignored "-Wpsabi"  // no vector crosses a call: all of these are inlined
+
+namespace moesmith::kernels::rows::MOESMITH_ROWS_NAMESPACE {
+namespace {
+
+#define MOESMITH_INLINE inline __attribute__((always_inline))
+
+constexpr std::int64_t kLanes = 16;
+typedef float V __attribute__((vector_size(64)));
+typedef std::int32_t VI __attribute__((vector_size(64)));
+typedef std::uint32_t VU __attribute__((vector_size(64)));
+typedef std::uint16_t VH __attribute__((vector_size(32)));
+
+MOESMITH_INLINE V splat(float x) { return V{} + x; }
+
+MOESMITH_INLINE V load(const float* p) {
+  V v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+MOESMITH_INLINE void store(float* p, const V& v) { std::memcpy(p, &v, sizeof v); }
+
+MOESMITH_INLINE V load(const bf16* p) {
+  VH h;
+  std::memcpy(&h, p, sizeof h);
+  return (V)(__builtin_convertvector(h, VU) << 16);
+}
+// Rounds to nearest even, as bf16's constructor; a NaN stays one.
+MOESMITH_INLINE void store(bf16* p, const V& v) {
+  const VU u = (VU)v;
+  const VU rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const VU nan = (u >> 16) | 0x40u;
+  const VU is_nan = (VU)((VI)(u & 0x7fffffffu) > 0x7f800000);
+  const VH h = __builtin_convertvector((rounded & ~is_nan) | (nan & is_nan), VH);
+  std::memcpy(p, &h, sizeof h);
+}
+
+// The first n < kLanes elements, the rest 0.
+template <class T>
+MOESMITH_INLINE V load_tail(const T* p, std::int64_t n) {
+  T tmp[kLanes] = {};
+  std::memcpy(tmp, p, static_cast<std::size_t>(n) * sizeof(T));
+  return load(tmp);
+}
+template <class T>
+MOESMITH_INLINE void store_tail(T* p, const V& v, std::int64_t n) {
+  T tmp[kLanes];
+  store(tmp, v);
+  std::memcpy(p, tmp, static_cast<std::size_t>(n) * sizeof(T));
+}
+
+MOESMITH_INLINE float reduce(const V& v) {
+  float lane[kLanes];
+  store(lane, v);
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+  }
+  return lane[0];
+}
+
+// Calls body(load, store, offset) for whole vectors and once for the tail.
+struct Whole {
+  std::int64_t at;
+  template <class T>
+  MOESMITH_INLINE V get(const T* p) const {
+    return load(p + at);
+  }
+  template <class T>
+  MOESMITH_INLINE void put(T* p, const V& v) const {
+    store(p + at, v);
+  }
+};
+struct Tail {
+  std::int64_t at, n;
+  template <class T>
+  MOESMITH_INLINE V get(const T* p) const {
+    return load_tail(p + at, n);
+  }
+  template <class T>
+  MOESMITH_INLINE void put(T* p, const V& v) const {
+    store_tail(p + at, v, n);
+  }
+};
+template <class Body>
+MOESMITH_INLINE void each(std::int64_t n, const Body& body) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(Whole{i});
+  if (i < n) body(Tail{i, n - i});
+}
+
+// exp by 2^k * p(r), |r| <= ln2/2: Cephes' polynomial, under 2 ulp; 0 below -87.3.
+MOESMITH_INLINE V exp(const V& value_at) {
+  V x = value_at;
+  const VI underflow = x < -87.3f;
+  x = x > splat(88.3f) ? splat(88.3f) : x;
+  x = underflow ? splat(-87.3f) : x;
+  const V shifter = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const V k = (x * 1.44269504088896341f + shifter) - shifter;
+  const V r = (x - k * 0.693359375f) + k * 2.12194440e-4f;
+  V p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const VI scale = (__builtin_convertvector(k, VI) + 127) << 23;
+  const V value = p * (V)scale;
+  return underflow ? V{} : value;
+}
+
+MOESMITH_INLINE V sigmoid(const V& x) { return 1.0f / (1.0f + exp(-x)); }
+
+template <class T>
+float sum_squares(const T* x, std::int64_t n) {
+  V acc{};
+  each(n, [&](auto at) {
+    const V v = at.get(x);
+    acc += v * v;
+  });
+  return reduce(acc);
+}
+
+template <class T>
+float dot(const T* a, const T* b, std::int64_t n) {
+  V acc{};
+  each(n, [&](auto at) { acc += at.get(a) * at.get(b); });
+  return reduce(acc);
+}
+
+template <class T>
+void scale_by(T* y, const T* x, const T* w, float scale, std::int64_t n) {
+  each(n, [&](auto at) { at.put(y, at.get(x) * scale * at.get(w)); });
+}
+
+template <class T>
+float dot3(const float* dy, const T* w, const T* x, std::int64_t n) {
+  V acc{};
+  each(n, [&](auto at) { acc += at.get(dy) * at.get(w) * at.get(x); });
+  return reduce(acc);
+}
+
+template <class T>
+void norm_backward(T* out,
+                   const T* add,
+                   const float* dy,
+                   const T* w,
+                   const T* x,
+                   float rstd,
+                   float c,
+                   std::int64_t n) {
+  each(n, [&](auto at) {
+    V v = (at.get(dy) * at.get(w) - at.get(x) * c) * rstd;
+    if (add != nullptr) v += at.get(add);
+    at.put(out, v);
+  });
+}
+
+template <class T>
+void norm_weight_grad(float* dw, const float* dy, const T* x, float rstd, std::int64_t n) {
+  each(n, [&](auto at) { at.put(dw, at.get(dw) + at.get(dy) * at.get(x) * rstd); });
+}
+
+template <class T>
+void add(T* y, const T* a, const T* b, std::int64_t n) {
+  each(n, [&](auto at) { at.put(y, at.get(a) + at.get(b)); });
+}
+
+template <class T>
+void axpy(float* y, const T* x, float scale, std::int64_t n) {
+  each(n, [&](auto at) { at.put(y, at.get(y) + at.get(x) * scale); });
+}
+
+template <class T>
+void from_f32(T* y, const float* x, float scale, std::int64_t n) {
+  each(n, [&](auto at) { at.put(y, at.get(x) * scale); });
+}
+
+template <class T>
+void to_f32(float* y, const T* x, float scale, std::int64_t n) {
+  each(n, [&](auto at) { at.put(y, at.get(x) * scale); });
+}
+
+template <class T>
+float exp_shift(T* y, const float* x, float shift, std::int64_t n) {
+  V acc{};
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const V v = exp(load(x + i) - shift);
+    acc += v;
+    store(y + i, v);
+  }
+  if (i < n) {
+    float lane[kLanes];
+    store(lane, exp(load_tail(x + i, n - i) - shift));
+    for (std::int64_t j = n - i; j < kLanes; ++j) lane[j] = 0;
+    acc += load(lane);
+    store_tail(y + i, load(lane), n - i);
+  }
+  return reduce(acc);
+}
+
+template <class T>
+void softmax_backward(
+    T* p, T* ds, const float* s, const float* dp, float lse, float delta, std::int64_t n) {
+  each(n, [&](auto at) {
+    const V v = exp(at.get(s) - lse);
+    at.put(p, v);
+    at.put(ds, v * (at.get(dp) - delta));
+  });
+}
+
+template <class T>
+void rotate(T* y, const T* x, const float* cosine, const float* sine, float sign, std::int64_t n) {
+  each(n, [&](auto at) {
+    const V a = at.get(x), b = at.get(x + n);
+    const V c = at.get(cosine), s = at.get(sine) * sign;
+    at.put(y, a * c - b * s);
+    at.put(y + n, b * c + a * s);
+  });
+}
+
+template <class T>
+void silu_mul(T* y, const T* gate, const T* up, std::int64_t n) {
+  each(n, [&](auto at) {
+    const V g = at.get(gate);
+    at.put(y, g * sigmoid(g) * at.get(up));
+  });
+}
+
+template <class T>
+void silu_mul_backward(
+    T* d_gate, T* d_up, const T* gate, const T* up, const T* dy, std::int64_t n) {
+  each(n, [&](auto at) {
+    const V g = at.get(gate), u = at.get(up), d = at.get(dy);
+    const V s = sigmoid(g);
+    at.put(d_gate, d * u * s * (1.0f + g * (1.0f - s)));
+    at.put(d_up, d * g * s);
+  });
+}
+
+template <class T>
+constexpr Ops<T> kOps = {sum_squares<T>, dot<T>,           scale_by<T>,
+                         dot3<T>,        norm_backward<T>, norm_weight_grad<T>,
+                         add<T>,         axpy<T>,          from_f32<T>,
+                         to_f32<T>,      exp_shift<T>,     softmax_backward<T>,
+                         rotate<T>,      silu_mul<T>,      silu_mul_backward<T>};
+
+}  // namespace
+
+const Ops<float>& f32_ops() { return kOps<float>; }
+const Ops<bf16>& bf16_ops() { return kOps<bf16>; }
+
+#undef MOESMITH_INLINE
+
+}  // namespace moesmith::kernels::rows::MOESMITH_ROWS_NAMESPACE
