@@ -51,6 +51,7 @@ class Checkpoint {
   };
   const Place& place(std::string_view name) const;
   void add_file(const std::string& path);
+  void add_shards(const std::string& index_path);
 
   std::string folder_;
   std::shared_ptr<const JsonFile> config_;
