@@ -36,6 +36,8 @@ struct NamedToken {
 // the same time.
 class Tokenizer {
  public:
+  struct Impl;  // impl.h
+
   // `path`: a tokenizer.json, or a folder with one. A tokenizer_config.json beside it, when there
   // is one, names the special tokens. Truncation and padding sections are ignored: length is the
   // caller's matter. Throws Error(kNotFound) without the file, Error(kInvalidInput) for a broken
@@ -73,8 +75,6 @@ class Tokenizer {
   const std::optional<std::string>& chat_template() const;
 
  private:
-  friend class StreamDecoder;
-  struct Impl;
   std::shared_ptr<const Impl> impl_;
 };
 
