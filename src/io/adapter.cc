@@ -103,6 +103,11 @@ class Defects {
   std::string text_;
 };
 
+bool is_float(const TensorInfo& info) {
+  return info.dtype == DType::kF32 || info.dtype == DType::kBF16 || info.dtype == DType::kF16 ||
+         info.dtype == DType::kF64;
+}
+
 std::string adapter_weights(const std::string& folder) {
   const std::string path = folder + "/adapter_model.safetensors";
   std::error_code error;
@@ -134,6 +139,11 @@ std::vector<AdapterFactors> read_adapter(const std::string& folder,
       if (info != nullptr) is_expected[*key] = true;
     }
     if (a == nullptr || b == nullptr) continue;
+    if (!is_float(*a) || !is_float(*b)) {
+      defects.add(slot.key_a + " and lora_B: got dtypes " + a->dtype_text + " and " +
+                  b->dtype_text + ", expected F32, BF16 or F16");
+      continue;
+    }
     const Layout layout = layout_of(slot, a->shape, b->shape, config.peft_version);
     if (layout == Layout::kNeither) {
       defects.add(str(slot.key_a, " and lora_B: got shapes ", to_string(a->shape), " and ",

@@ -108,7 +108,7 @@ std::vector<std::string> suffixes_of(const std::string& name) {
   std::string there;
   for (const std::string& part : last_parts) there += (there.empty() ? "" : ", ") + part;
   throw Error(ErrorCode::kInvalidInput, where + ": " + entry + " matches nothing in this model" +
-                                            (near.empty() ? "" : "; did you mean " + near + "?") +
+                                            (near.empty() ? "." : "; did you mean " + near + "?") +
                                             " There are: " + (there.empty() ? "none" : there));
 }
 
@@ -237,6 +237,20 @@ std::vector<AdapterSlot> plan_adapter(const AdapterConfig& config,
                 "layers_to_transform do not take away");
   }
   return slots;
+}
+
+AdapterConfig with_explicit_targets(AdapterConfig config,
+                                    const std::vector<AdaptableModule>& modules) {
+  const ModuleMatcher matcher(config);
+  if (!matcher.is_all_linear()) return config;
+  std::vector<std::string> targets;
+  std::vector<std::string> others;
+  for (const AdaptableModule& module : modules) {
+    (matcher.is_named(module.name, module.is_output_embedding) ? targets : others)
+        .push_back(module.name);
+  }
+  config.target_modules = {minimal_target_modules(targets, others), std::nullopt, true};
+  return config;
 }
 
 std::vector<std::string> minimal_target_modules(const std::vector<std::string>& targets,
