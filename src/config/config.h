@@ -37,6 +37,8 @@ struct SurfaceKeys {
 
 struct RuntimeOptions {
   std::int64_t threads = 0;  // 0: the processors in the affinity mask, at most the cgroup's quota
+  bool overwrite_output_dir = false;
+  std::vector<std::string> sample_prompts;
 };
 
 struct Config {

@@ -18,12 +18,15 @@ std::string to_json(const Node& node) {
       if (node.plain && (node.text == "false" || node.text == "False" || node.text == "FALSE")) {
         return "false";
       }
-      if (const auto integer = node.plain ? parse_integer(node.text) : std::nullopt) {
-        const bool written_as_real = node.text.find_first_of(".eE") != std::string::npos;
-        return written_as_real ? number_text(*parse_number(node.text)) : std::to_string(*integer);
-      }
       if (const auto number = node.plain ? parse_number(node.text) : std::nullopt) {
-        return number_text(*number);
+        const auto integer = parse_integer(node.text);
+        const bool real = node.text.find_first_of(".eE") != std::string::npos;
+        if (integer && !real) {
+          return std::to_string(*integer);
+        }
+        // 10000.0 stays a real number for readers that tell 1 from 1.0.
+        const std::string shown = number_text(*number);
+        return shown.find_first_of(".e") == std::string::npos ? shown + ".0" : shown;
       }
       return json_text(node.text);
     case Node::Kind::kList:

@@ -183,7 +183,7 @@ Key<Object> make(std::string_view name, Ref<Object, T> to, Type type, std::strin
       return show(member);
     }
   };
-  return {name, std::move(type), help, set, get};
+  return {name, std::move(type), help, set, get, false};
 }
 
 }  // namespace
@@ -286,7 +286,7 @@ Key<O> Keys<O>::names_or_regex(View name,
     O& self = const_cast<O&>(object);
     return regex(self).empty() ? show(names(self)) : show(regex(self));
   };
-  return {name, type, help, set, get};
+  return {name, type, help, set, get, false};
 }
 
 template struct Keys<Config>;

@@ -61,7 +61,14 @@ struct Key {
   std::function<void(Object&, const Node&)> set;
   // YAML in one line, "" when the member has no value.
   std::function<std::string(const Object&)> show;
+  bool required = false;  // by some command; its default means nothing
 };
+
+template <class Object>
+Key<Object> required(Key<Object> key) {
+  key.required = true;
+  return key;
+}
 
 template <class Object, class T>
 using Ref = T& (*)(Object&);
@@ -146,7 +153,7 @@ struct Keys {
       }
       return std::string();
     };
-    return {name, type, help, set, show};
+    return {name, type, help, set, show, false};
   }
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Flags over the file: --lora-r 16, --lora-target-modules q_proj,k_proj, --datasets.0.path
 // rows.jsonl.
+#include <algorithm>
 #include <memory>
 
 #include "config/read.h"
@@ -16,17 +17,25 @@ bool is_list(TypeKind kind) {
          kind == TypeKind::kIntegerList;
 }
 
+// "q_proj, k_proj" as a list. Text with blanks inside a part is one string: a prompt has commas
+// too.
 Node comma_list(std::string_view text, const Location& at) {
   Node list;
   list.kind = Node::Kind::kList;
   list.at = at;
-  while (true) {
-    const std::size_t comma = text.find(',');
-    list.items.push_back(scalar_node(text.substr(0, comma), at));
+  for (std::string_view rest = text;;) {
+    const std::size_t comma = rest.find(',');
+    std::string_view part = rest.substr(0, comma);
+    part.remove_prefix(std::min(part.find_first_not_of(' '), part.size()));
+    part = part.substr(0, part.find_last_not_of(' ') + 1);
+    if (part.find(' ') != std::string_view::npos) {
+      return scalar_node(text, at);
+    }
+    list.items.push_back(scalar_node(part, at));
     if (comma == std::string_view::npos) {
       return list;
     }
-    text.remove_prefix(comma + 1);
+    rest.remove_prefix(comma + 1);
   }
 }
 

@@ -53,9 +53,8 @@ std::string table(const std::vector<Key<Object>>& keys) {
   std::string out = "| Key | Type | Default | What it does |\n| --- | --- | --- | --- |\n";
   for (const Key<Object>& key : keys) {
     const std::string value = key.show(defaults);
-    const bool required = key.help.find("Required") != std::string_view::npos;
     out += str("| `", key.name, "` | ", cell(type_label(key.type)), " | ",
-               value.empty() || required ? "" : "`" + cell(value) + "`", " | ", cell(key.help),
+               value.empty() || key.required ? "" : "`" + cell(value) + "`", " | ", cell(key.help),
                " |\n");
   }
   return out;
@@ -117,9 +116,7 @@ std::string flags_help() {
     for (const Key<Config>& key : section.keys) {
       std::string flag = "  --" + dashed(key.name);
       const std::string value = key.show(defaults);
-      const bool structured = value.empty() || value[0] == '[' || value[0] == '{' ||
-                              value == "\"\"" ||
-                              key.help.find("Required") != std::string_view::npos;
+      const bool structured = value.empty() || value[0] == '[' || value[0] == '{' || key.required;
       const std::string help =
           str(key.help, " (", type_label(key.type), structured ? "" : "; default " + value, ")");
       flag += flag.size() + 2 > kIndent ? "\n" + std::string(kIndent, ' ')

@@ -77,8 +77,8 @@ void set_named(const Key<Object>& key, std::string_view path, Object& object, co
   } catch (const Error& error) {
     const std::string message = error.what();
     const std::size_t got = message.find(": got ");
-    if (got == std::string::npos || message.find(": got ", got + 1) != std::string::npos) {
-      throw;
+    if (got == std::string::npos || message.find(": ") != got) {
+      throw;  // it has a name already
     }
     throw Error(error.code(),
                 message.substr(0, got) + ": " + std::string(path) + message.substr(got));
@@ -277,7 +277,8 @@ std::string resolved_yaml(const Config& config) {
   for (const Section& section : schema()) {
     out += str("# ", section.title, "\n");
     for (const Key<Config>& key : section.keys) {
-      const std::string value = key.show(config);
+      const bool absent = key.required && !config.given.contains(std::string(key.name));
+      const std::string value = absent ? "" : key.show(config);
       out += str(key.name, ":", value.empty() ? "" : " ", value, "\n");
     }
   }

@@ -2,6 +2,7 @@
 // Rules of the experts: one implementation is meant, or the file contradicts itself. Nothing is
 // ever replaced by another implementation.
 #include <array>
+#include <tuple>
 
 #include "config/rules.h"
 #include "core/text.h"
@@ -75,7 +76,7 @@ void plugin_rule(Config& config) {
 }  // namespace
 
 void apply_experts_rules(Config& config) {
-  const SurfaceKeys& keys = config.surface;
+  const SurfaceKeys keys = config.surface;
   std::string name;  // what has been asked for so far
   std::string key;   // by which key
   const auto ask = [&](const std::string& by, const std::string& wanted) {
@@ -107,6 +108,7 @@ void apply_experts_rules(Config& config) {
     }
   }
   config.model.experts_implementation = name.empty() ? "auto" : name;
+  config.surface.experts_implementation = config.model.experts_implementation;
   if (keys.expert_parallel_size > 1) {
     fail(place(config, "expert_parallel_size"),
          str("expert_parallel_size is ", keys.expert_parallel_size,

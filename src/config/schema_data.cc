@@ -25,7 +25,7 @@ Key<Config> dataset_list(std::string_view name,
     }
     return "[" + out + "]";
   };
-  return {name, {TypeKind::kDatasets, {}, {}}, help, set, show};
+  return {name, {TypeKind::kDatasets, {}, {}}, help, set, show, false};
 }
 
 }  // namespace
@@ -34,9 +34,9 @@ Section data_section() {
   return {
       "Data",
       {
-          dataset_list(
+          required(dataset_list(
               "datasets", MOESMITH_AT(Config, train.datasets),
-              "What to train on; the keys of an entry stand below. Required for training."),
+              "What to train on; the keys of an entry stand below. Required for training.")),
           dataset_list("test_datasets", MOESMITH_AT(Config, train.test_datasets),
                        "What to evaluate on; not with val_set_size."),
           K::number("val_set_size", MOESMITH_AT(Config, train.val_set_size),
@@ -82,15 +82,15 @@ const std::vector<Key<DatasetOptions>>& dataset_schema() {
                                                                      {"last", EosTraining::kLast},
                                                                      {"none", EosTraining::kNone}};
   static const std::vector<Key<DatasetOptions>> keys = {
-      D::text("path", MOESMITH_AT(DatasetOptions, path),
-              "A file, or a folder with .jsonl, .json or .txt files. Required."),
-      D::choice<PromptType>(
+      required(D::text("path", MOESMITH_AT(DatasetOptions, path),
+                       "A file, or a folder with .jsonl, .json or .txt files. Required.")),
+      required(D::choice<PromptType>(
           "type", MOESMITH_AT(DatasetOptions, type),
           {{"alpaca", PromptType::kAlpaca},
            {"chat_template", PromptType::kChatTemplate},
            {"completion", PromptType::kCompletion}},
           "alpaca: instruction, input, output. chat_template: messages. completion: plain "
-          "text. Required."),
+          "text. Required.")),
       D::choice<DatasetFormat>("ds_type", MOESMITH_AT(DatasetOptions, ds_type),
                                {{"auto", DatasetFormat::kAuto},
                                 {"json", DatasetFormat::kJson},

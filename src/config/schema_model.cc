@@ -14,10 +14,10 @@ Section model_section() {
   return {
       "Model and output",
       {
-          K::text("base_model", MOESMITH_AT(Config, train.base_model),
-                  "Checkpoint in Hugging Face format: a folder, or a hub id such as "
-                  "Qwen/Qwen3-30B-A3B that "
-                  "lies in the local cache (HF_HOME). Required."),
+          required(K::text("base_model", MOESMITH_AT(Config, train.base_model),
+                           "Checkpoint in Hugging Face format: a folder, or a hub id such as "
+                           "Qwen/Qwen3-30B-A3B that "
+                           "lies in the local cache (HF_HOME). Required.")),
           K::text("revision_of_model", MOESMITH_AT(Config, train.revision_of_model),
                   "Revision of a hub id in the local cache; main when empty."),
           K::text("tokenizer_config", MOESMITH_AT(Config, train.tokenizer_config),
@@ -28,6 +28,10 @@ Section model_section() {
                   "weights."),
           K::text("output_dir", MOESMITH_AT(Config, train.output_dir),
                   "Where the adapter or the weights, checkpoints, log and plot go."),
+          K::flag("overwrite_output_dir", MOESMITH_AT(Config, runtime.overwrite_output_dir),
+                  "Remove what an earlier run left in output_dir instead of refusing to start."),
+          K::list("sample_prompts", MOESMITH_AT(Config, runtime.sample_prompts),
+                  "Texts that the model continues before the first and after the last step."),
           K::choice<Toggle>(
               "bf16", MOESMITH_AT(Config, surface.bf16),
               {{"auto", Toggle::kAuto}, {"true", Toggle::kTrue}, {"false", Toggle::kFalse}},

@@ -41,8 +41,8 @@ Section optimizer_section() {
   return {
       "Optimiser and schedule",
       {
-          K::number("learning_rate", MOESMITH_AT(Config, train.learning_rate), kAboveZero,
-                    "Highest learning rate. Required for training."),
+          required(K::number("learning_rate", MOESMITH_AT(Config, train.learning_rate), kAboveZero,
+                             "Highest learning rate. Required for training.")),
           K::one_of(
               "optimizer", MOESMITH_AT(Config, surface.optimizer),
               {"adamw_torch_fused", "adamw_torch", "adamw_hf", "adamw_apex_fused",

@@ -20,10 +20,52 @@ namespace {
 // end.
 constexpr std::int64_t kMaxNodes = 100'000;
 
+// Position of a line's first byte; text.size() past the end. Lines count from 0.
+std::size_t line_begin(std::string_view text, int line) {
+  std::size_t begin = 0;
+  for (int i = 0; i < line; ++i) {
+    const std::size_t end = text.find('\n', begin);
+    if (end == std::string_view::npos) {
+      return text.size();
+    }
+    begin = end + 1;
+  }
+  return begin;
+}
+
+// yaml-cpp takes a quote that the end of the file closes as if it were closed.
+bool quote_is_closed(std::string_view text, int line, int column) {
+  const std::size_t open = line_begin(text, line) + static_cast<std::size_t>(column);
+  if (open >= text.size() || (text[open] != '"' && text[open] != '\'')) {
+    return true;  // a block scalar
+  }
+  for (std::size_t i = open + 1; i < text.size(); ++i) {
+    if (text[open] == '"' && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == text[open]) {
+      const bool doubled = text[open] == '\'' && i + 1 < text.size() && text[i + 1] == '\'';
+      if (!doubled) {
+        return true;
+      }
+      ++i;
+    }
+  }
+  return false;
+}
+
+// Column (from 1) of a tab in a line's indentation, 0 when there is none: yaml-cpp's message for it
+// speaks of other things.
+int tab_in_indentation(std::string_view text, int line) {
+  const std::size_t begin = line_begin(text, line);
+  const std::size_t content = text.find_first_not_of(" \t", begin);
+  const std::size_t tab = text.substr(0, content).find('\t', begin);
+  return tab == std::string_view::npos ? 0 : static_cast<int>(tab - begin) + 1;
+}
+
 class Builder : public YAML::EventHandler {
  public:
-  Builder(std::shared_ptr<const std::string> source, Location fixed)
-      : source_(std::move(source)), fixed_(std::move(fixed)) {}
+  Builder(std::string_view text, std::shared_ptr<const std::string> source, Location fixed)
+      : text_(text), source_(std::move(source)), fixed_(std::move(fixed)) {}
 
   Node root;
   bool has_root = false;
@@ -46,6 +88,9 @@ class Builder : public YAML::EventHandler {
                 YAML::anchor_t anchor,
                 const std::string& value) override {
     refuse_tag(mark, tag);
+    if (tag != "?" && !quote_is_closed(text_, mark.line, mark.column)) {
+      fail(location(mark), "a quote opened here is never closed");
+    }
     Node node = make(Node::Kind::kScalar, mark);
     node.text = value;
     node.plain = tag == "?";
@@ -140,6 +185,7 @@ class Builder : public YAML::EventHandler {
     parent.has_key = true;
   }
 
+  std::string_view text_;
   std::shared_ptr<const std::string> source_;
   Location fixed_;
   std::vector<Open> open_;
@@ -147,39 +193,26 @@ class Builder : public YAML::EventHandler {
   std::int64_t num_nodes_ = 0;
 };
 
-// yaml-cpp's message for a tab as indentation speaks of other things, so look for it first.
-bool line_is_indented_by_tab(std::string_view text, int line) {
-  std::size_t begin = 0;
-  for (int i = 0; i < line && begin != std::string_view::npos; ++i) {
-    begin = text.find('\n', begin);
-    begin = begin == std::string_view::npos ? begin : begin + 1;
-  }
-  if (begin == std::string_view::npos || begin >= text.size()) {
-    return false;
-  }
-  const std::size_t content = text.find_first_not_of(" \t", begin);
-  return text.substr(begin, content - begin).find('\t') != std::string_view::npos;
-}
-
 Node parse(std::string_view text, std::shared_ptr<const std::string> source, Location fixed) {
   std::istringstream stream{std::string(text)};
-  Builder builder(source, fixed);
+  Builder builder(text, source, fixed);
   try {
     YAML::Parser parser(stream);
     parser.HandleNextDocument(builder);
     if (builder.has_root) {
-      Builder second(source, fixed);
+      Builder second(text, source, fixed);
       if (parser.HandleNextDocument(second) && second.has_root) {
         fail(second.root.at, "a second YAML document begins; expected one");
       }
     }
   } catch (const YAML::Exception& error) {
-    const Location at =
-        fixed.source ? fixed : Location{source, error.mark.line + 1, error.mark.column + 1};
-    if (line_is_indented_by_tab(text, error.mark.line)) {
-      fail(at, "a tab indents this line; YAML allows spaces only");
+    const auto at = [&](int column) {
+      return fixed.source ? fixed : Location{source, error.mark.line + 1, column};
+    };
+    if (const int tab = tab_in_indentation(text, error.mark.line); tab != 0) {
+      fail(at(tab), "a tab indents this line; YAML allows spaces only");
     }
-    fail(at, str("not YAML: ", error.msg));
+    fail(at(error.mark.column + 1), str("not YAML: ", error.msg));
   }
   return std::move(builder.root);
 }
