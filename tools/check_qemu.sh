@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 which=${1:-all}
 # Emulation is 10 to 50 times slower: these folders hold the code that differs by processor.
-folders="core io text kernels"
+folders=${QEMU_FOLDERS:-core io text kernels}
 skip='-*_slow*'
 
 run_tests() {  # run_tests BUILD_DIR qemu-command...
