@@ -27,7 +27,7 @@ bool full_match(std::string_view text, const std::regex& regex) {
   return std::regex_match(text.begin(), text.end(), regex);
 }
 
-bool is_all_linear(const NamePattern& pattern) {
+bool says_all_linear(const NamePattern& pattern) {
   constexpr std::string_view kWord = "all-linear";
   return pattern.regex && std::equal(pattern.regex->begin(), pattern.regex->end(), kWord.begin(),
                                      kWord.end(), [](char a, char b) {
@@ -97,7 +97,7 @@ bool is_dotted_suffix(std::string_view name, std::string_view suffix) noexcept {
 
 struct ModuleMatcher::Impl {
   explicit Impl(const AdapterConfig& config)
-      : all_linear(is_all_linear(config.target_modules)),
+      : all_linear(says_all_linear(config.target_modules)),
         targets(all_linear ? NamePattern() : config.target_modules, "target_modules"),
         excluded(config.exclude_modules, "exclude_modules"),
         layers(config) {}
