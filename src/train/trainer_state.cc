@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/trainer_state.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstring>
 
 #include "core/text.h"
@@ -61,7 +67,6 @@ Json own_to_json(const TrainerState& s) {
     files.set(name, object({{"bytes", file.bytes}, {"hash", file.hash}}));
   }
   return object({{"format", kFormat},
-                 {"version", s.version},
                  {"isa", s.isa},
                  {"num_threads", s.num_threads},
                  {"micro_batches", s.micro_batches},
@@ -78,7 +83,6 @@ Json own_to_json(const TrainerState& s) {
 }
 
 void own_from_json(const JsonRef& own, TrainerState& s) {
-  s.version = own.at("version").as_string();
   s.isa = own.at("isa").as_string();
   s.num_threads = static_cast<int>(own.at("num_threads").as_integer());
   s.micro_batches = own.at("micro_batches").as_integer();
@@ -177,6 +181,29 @@ std::int64_t content_hash(const void* data, std::size_t bytes) {
   std::uint64_t hash = bytes;
   for (int i = 0; i < 4; ++i) hash = mix(hash, mix(lanes[i], words[i]));
   return static_cast<std::int64_t>(hash ^ (hash >> 29));
+}
+
+std::int64_t file_hash(const std::string& path) {
+  const auto fail = [&](int file) {
+    const int error = errno;
+    if (file >= 0) ::close(file);
+    throw Error(ErrorCode::kIo, str(path, ": cannot read: ", std::strerror(error)));
+  };
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) fail(file);
+  struct stat info {};
+  if (::fstat(file, &info) != 0) fail(file);
+  const auto bytes = static_cast<std::size_t>(info.st_size);
+  if (bytes == 0) {
+    ::close(file);
+    return content_hash(nullptr, 0);
+  }
+  void* data = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0);
+  if (data == MAP_FAILED) fail(file);
+  const std::int64_t hash = content_hash(data, bytes);
+  ::munmap(data, bytes);
+  ::close(file);
+  return hash;
 }
 
 }  // namespace moesmith::train

@@ -46,7 +46,7 @@ struct TrainerState {
   // What continuing needs to find unchanged: setting -> value, in the order they are compared.
   std::vector<std::pair<std::string, std::string>> settings;
   bool has_optimizer = true;  // false under save_only_model
-  std::string isa, version;
+  std::string isa;
   int num_threads = 0;
   double probe_loss = 0.0;                  // of the fixed probe batch, mean per token
   std::map<std::string, FileRecord> files;  // every other file of the folder
@@ -58,5 +58,7 @@ TrainerState parse_trainer_state(const std::string& text, const std::string& whe
 
 // Not cryptographic; finds truncation and flipped bits.
 std::int64_t content_hash(const void* data, std::size_t bytes);
+// The same of a whole file. Throws Error(kIo).
+std::int64_t file_hash(const std::string& path);
 
 }  // namespace moesmith::train
