@@ -174,7 +174,8 @@ void write_adapter_card(const std::string& folder, const AdapterCard& card) {
     const bool plain = !text.empty() && std::isalpha(static_cast<unsigned char>(text[0])) &&
                        text.find_first_not_of(
                            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                           "._-/") == text.npos;
+                           "._-/:") == text.npos &&
+                       text.back() != ':';
     return plain ? text : Json(text).dump({.ascii = false});
   };
   std::string text = "---\n";

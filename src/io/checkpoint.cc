@@ -171,8 +171,8 @@ CheckpointWriter::CheckpointWriter(std::string folder,
   make_directories(folder_);
   for (const TensorSpec& spec : tensors) {
     const std::int64_t bytes = checked_mul(numel(spec.shape), dtype_size(spec.dtype));
-    if (shards_.empty() ||
-        (shards_.back().bytes > 0 && checked_add(shards_.back().bytes, bytes) > max_shard_bytes)) {
+    if (shards_.empty() || (shards_.back().bytes > 0 && bytes > 0 &&
+                            checked_add(shards_.back().bytes, bytes) > max_shard_bytes)) {
       shards_.emplace_back();
     }
     if (!shard_of_.emplace(spec.name, shards_.size() - 1).second) {
@@ -193,6 +193,7 @@ void CheckpointWriter::with_shard(std::string_view name, std::int64_t bytes, Wri
   if (found == shard_of_.end()) {
     throw Error(ErrorCode::kInternal, folder_ + ": " + std::string(name) + ": was not announced");
   }
+  if (bytes == 0) return;  // its shard may be complete, and closed, without it
   Shard& shard = shards_[found->second];
   if (shard.done) {
     throw Error(ErrorCode::kInternal, folder_ + ": " + std::string(name) + ": is written twice");
@@ -202,7 +203,6 @@ void CheckpointWriter::with_shard(std::string_view name, std::int64_t bytes, Wri
   }
   write(*shard.writer);
   shard.written += bytes;
-  // Complete shards are closed at once; one that ends with empty tensors waits for finish().
   if (shard.written == shard.bytes) {
     shard.writer->finish();
     shard.writer.reset();
