@@ -14,6 +14,8 @@
 
 namespace moesmith::kernels::gemm {
 
+class PackedB;
+
 // A matrix in memory: element (i, j) is data[i * row_stride + j * col_stride]. One of the strides
 // is 1.
 struct Operand {
@@ -40,8 +42,9 @@ struct Args {
   DType c_dtype = DType::kF32;  // kF32 or kBF16
   std::int64_t ldc = 0;
   float alpha = 1.0f;
-  bool accumulate = false;     // add to C instead of overwriting it
-  const void* bias = nullptr;  // [n], added to every row after alpha; nullptr for none
+  bool accumulate = false;            // add to C instead of overwriting it
+  const PackedB* packed_b = nullptr;  // replaces b, which is then not looked at (packed_b.h)
+  const void* bias = nullptr;         // [n], added to every row after alpha; nullptr for none
   DType bias_dtype = DType::kF32;
 };
 

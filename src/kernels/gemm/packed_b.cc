@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/gemm/packed_b.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+#include "core/checked.h"
+#include "core/text.h"
+#include "kernels/gemm/product.h"
+#include "moesmith/error.h"
+
+namespace moesmith::kernels::gemm {
+
+void PackedB::Free::operator()(void* p) const { std::free(p); }
+
+PackedB::PackedB(const Operand& b, std::int64_t k, std::int64_t n, DType a_dtype, ThreadPool& pool)
+    : k_(k), n_(n), tile_(&cpu::tile_for(active_isa(), a_dtype, b.dtype)) {
+  if (k < 0 || n < 0) throw Error(ErrorCode::kInternal, "gemm: packing a negative size");
+  padded_n_ = round_up(n, tile_->lanes);
+  Product p;  // only for its cuts along k
+  p.args.k = k;
+  p.tile = tile_;
+  bytes_ = checked_mul(checked_mul(p.num_words(), padded_n_), 4);
+  const std::int64_t allocated = round_up(std::max<std::int64_t>(bytes_, 1), 4096);
+  data_.reset(std::aligned_alloc(4096, static_cast<std::size_t>(allocated)));
+  if (data_ == nullptr) throw std::bad_alloc();
+  const std::int64_t num_panels = ceil_div(n, tile_->width());
+  pool.run(num_panels * p.num_chunks(), [&](std::int64_t task, int) {
+    const std::int64_t c = task / num_panels, n0 = task % num_panels * tile_->width();
+    const std::int64_t begin = p.chunk_begin(c), end = p.chunk_begin(c + 1);
+    const std::int64_t width = std::min<std::int64_t>(tile_->width(), padded_n_ - n0);
+    const std::int64_t k0 = begin * tile_->k_unit();
+    tile_->pack({element(b, k0, n0), b.dtype == DType::kBF16, b.col_stride, b.row_stride,
+                 std::min(width, n - n0), std::min(end * tile_->k_unit(), k) - k0, width,
+                 const_cast<void*>(panel(begin, end, n0))});
+  });
+}
+
+const cpu::Tile& PackedB::tile_with(DType a_dtype) const {
+  if (tile_->operand == DType::kBF16 && a_dtype != DType::kBF16) {
+    throw Error(ErrorCode::kInternal,
+                str("gemm: B was packed for bf16, got A in ", dtype_name(a_dtype)));
+  }
+  return *tile_;
+}
+
+const void* PackedB::panel(std::int64_t word_begin, std::int64_t word_end, std::int64_t n0) const {
+  const std::int64_t words = word_begin * padded_n_ + (word_end - word_begin) * n0;
+  return static_cast<const char*>(data_.get()) + words * 4;
+}
+
+}  // namespace moesmith::kernels::gemm
