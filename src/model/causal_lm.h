@@ -22,6 +22,7 @@ namespace moesmith::model {
 
 struct DecoderSpec;
 class Decoder;
+struct KvCache;
 
 // What is trained. kAdapter needs LoraOptions::enabled.
 enum class TrainMode { kNothing, kAdapter, kAllWeights };
@@ -68,9 +69,8 @@ class DecodeState {
   void truncate(std::int64_t length);
 
  private:
-  friend class Decoder;
-  struct Cache;
-  std::unique_ptr<Cache> cache_;
+  friend class CausalLM;
+  std::unique_ptr<KvCache> cache_;
 };
 
 // A tensor of the checkpoint's own spelling.
