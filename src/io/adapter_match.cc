@@ -111,8 +111,6 @@ ModuleMatcher::ModuleMatcher(const AdapterConfig& config)
     : impl_(std::make_unique<const Impl>(config)) {}
 ModuleMatcher::~ModuleMatcher() = default;
 
-bool ModuleMatcher::is_all_linear() const noexcept { return impl_->all_linear; }
-
 bool ModuleMatcher::is_named(std::string_view module, bool is_output_embedding) const {
   return impl_->all_linear ? !is_output_embedding : impl_->targets.matches(module);
 }

@@ -21,7 +21,6 @@ class ModuleMatcher {
   explicit ModuleMatcher(const AdapterConfig& config);
   ~ModuleMatcher();
 
-  bool is_all_linear() const noexcept;
   // By target_modules alone, before exclusion and choice of layers.
   bool is_named(std::string_view module, bool is_output_embedding) const;
   bool matches(std::string_view module, bool is_output_embedding) const;

@@ -231,26 +231,17 @@ std::vector<AdapterSlot> plan_adapter(const AdapterConfig& config,
   }
   add_parameters(config, scales, parameters, slots);
   if (slots.empty()) {
-    throw Error(ErrorCode::kInvalidInput,
-                "the adapter's targets: nothing is left to adapt; name something in "
-                "target_modules or target_parameters that exclude_modules and "
-                "layers_to_transform do not take away");
+    const bool named_something = !config.target_modules.empty() ||
+                                 (config.target_parameters && !config.target_parameters->empty());
+    throw Error(
+        ErrorCode::kInvalidInput,
+        named_something
+            ? "the adapter's targets: exclude_modules and layers_to_transform leave nothing "
+              "to adapt"
+            : "the adapter's targets: target_modules and target_parameters are both empty, "
+              "expected at least one name");
   }
   return slots;
-}
-
-AdapterConfig with_explicit_targets(AdapterConfig config,
-                                    const std::vector<AdaptableModule>& modules) {
-  const ModuleMatcher matcher(config);
-  if (!matcher.is_all_linear()) return config;
-  std::vector<std::string> targets;
-  std::vector<std::string> others;
-  for (const AdaptableModule& module : modules) {
-    (matcher.is_named(module.name, module.is_output_embedding) ? targets : others)
-        .push_back(module.name);
-  }
-  config.target_modules = {minimal_target_modules(targets, others), std::nullopt, true};
-  return config;
 }
 
 std::vector<std::string> minimal_target_modules(const std::vector<std::string>& targets,

@@ -65,10 +65,6 @@ std::vector<AdapterSlot> plan_adapter(const AdapterConfig& config,
                                       const std::vector<AdaptableModule>& modules,
                                       const std::vector<AdaptableParameter>& parameters);
 
-// The configuration to write: "all-linear" replaced by the names that it meant here, as PEFT does.
-AdapterConfig with_explicit_targets(AdapterConfig config,
-                                    const std::vector<AdaptableModule>& modules);
-
 // The names that PEFT writes in place of "all-linear": the fewest suffixes that match all of
 // `targets` and none of `others`, sorted.
 std::vector<std::string> minimal_target_modules(const std::vector<std::string>& targets,
