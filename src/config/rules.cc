@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "config/scalar.h"
 #include "core/text.h"
 
 namespace moesmith::config {
@@ -143,6 +144,14 @@ void special_tokens_rule(Config& config) {
   }
 }
 
+// true means the newest checkpoint, false none; written as YAML's booleans they are text so far.
+void resume_rule(Config& config) {
+  std::string& from = config.train.resume_from_checkpoint;
+  if (const auto boolean = parse_bool(from)) {
+    from = *boolean ? "true" : "";
+  }
+}
+
 }  // namespace
 
 Location place(const Config& config, const std::string& key) {
@@ -173,6 +182,7 @@ void apply_rules(Config& config, Purpose purpose) {
   precision_rule(config);
   optimizer_rule(config);
   special_tokens_rule(config);
+  resume_rule(config);
   config.generation.seed = config.train.seed;
   apply_lora_rules(config, purpose);
   apply_experts_rules(config);

@@ -110,7 +110,7 @@ Section save_section() {
           K::flag("save_only_model", MOESMITH_AT(Config, train.save_only_model),
                   "Checkpoints without optimiser state; they cannot be resumed."),
           K::text("resume_from_checkpoint", MOESMITH_AT(Config, train.resume_from_checkpoint),
-                  "A checkpoint-N folder to go on from."),
+                  "A checkpoint-N folder to go on from; true: the newest one in output_dir."),
           K::flag("auto_resume_from_checkpoints",
                   MOESMITH_AT(Config, train.auto_resume_from_checkpoints),
                   "Go on from the newest checkpoint in output_dir, if there is one."),

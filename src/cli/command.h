@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands, as a table.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/arguments.h"
+#include "config/config.h"
+
+namespace moesmith::cli {
+
+// Of the process.
+enum ExitCode { kDone = 0, kFailed = 1, kWrongInput = 2, kInterrupted = 130 };
+
+struct Command {
+  std::string_view name;
+  std::string_view summary;  // one line
+  std::string_view more;     // what --help says below it
+  bool needs_config;
+  bool takes_keys;  // the configuration's keys are flags of it
+  std::vector<Option> options;
+  int (*run)(const Arguments&);
+};
+
+const std::vector<Command>& commands();
+
+// One file per command.
+Command train_command();
+Command inference_command();
+Command merge_lora_command();
+Command validate_command();
+Command explain_command();
+Command doctor_command();
+
+// The configuration with the flags over it; its notices go to stderr, one line each.
+config::Config read_config(const Arguments& arguments, config::Purpose purpose);
+
+}  // namespace moesmith::cli

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// moesmith train: one run, drawn for a person.
+#include <fstream>
+#include <sstream>
+
+#include "cli/command.h"
+#include "cli/interrupt.h"
+#include "cli/progress.h"
+#include "cli/terminal.h"
+#include "train/trainer.h"
+
+namespace moesmith::cli {
+namespace {
+
+std::string text_of(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return std::move(text).str();
+}
+
+int run(const Arguments& arguments) {
+  const config::Config config = read_config(arguments, config::Purpose::kTrain);
+  train::TrainJob job;
+  job.train = config.train;
+  job.model = config.model;
+  job.lora = config.lora;
+  job.generation = config.generation;
+  job.overwrite_output_dir = config.runtime.overwrite_output_dir;
+  job.sample_prompts = config.runtime.sample_prompts;
+  job.config_text = text_of(arguments.config_file);
+
+  ThreadPool pool(static_cast<int>(config.runtime.threads));
+  TrainProgress progress;
+  const InterruptGuard guard(
+      "\nmoesmith: stopping and saving; press Ctrl-C again to end at once\n");
+  const train::TrainResult result = train::train(job, progress, pool, guard.stop());
+  progress.finish(result, arguments.config_file, config.lora.enabled);
+  return result.outcome == train::TrainOutcome::kInterrupted ? kInterrupted : kDone;
+}
+
+}  // namespace
+
+Command train_command() {
+  return {
+      "train",
+      "Trains an adapter (adapter: lora) or all weights.",
+      "Ctrl-C saves and leaves with exit code 130; a second one ends at once. A run goes on with\n"
+      "--resume-from-checkpoint true, or always with auto_resume_from_checkpoints: true.",
+      true,
+      true,
+      {},
+      run};
+}
+
+}  // namespace moesmith::cli
