@@ -26,6 +26,13 @@ void unpack(const fs::path& packed, const fs::path& target) {
 
 }  // namespace
 
+fs::path golden_file(const std::string& name) {
+  const fs::path to = fs::path(MOESMITH_BINARY_DIR) / "test_data" / "tokenizers";
+  fs::create_directories(to);
+  unpack(fs::path(MOESMITH_TEST_DATA) / "tokenizers" / (name + ".xz"), to / name);
+  return to / name;
+}
+
 fs::path golden_folder(const std::string& name) {
   const fs::path from = fs::path(MOESMITH_TEST_DATA) / "tokenizers" / name;
   const fs::path to = fs::path(MOESMITH_BINARY_DIR) / "test_data" / "tokenizers" / name;

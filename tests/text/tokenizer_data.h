@@ -3,6 +3,7 @@
 // up for one test.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -13,6 +14,9 @@ namespace moesmith::text {
 
 // A folder with tokenizer.json, tokenizer_config.json and cases.jsonl of tests/data/tokenizers.
 std::filesystem::path golden_folder(const std::string& name);
+
+// A packed file of tests/data/tokenizers, unpacked.
+std::filesystem::path golden_file(const std::string& name);
 
 // The lines of a JSONL file.
 std::vector<io::Json> read_lines(const std::filesystem::path& path);

@@ -133,7 +133,7 @@ Decoder make_bpe(const io::JsonRef& node) {
 Decoder make_sequence(const io::JsonRef& node) {
   const io::JsonRef list = node.at("decoders");
   std::vector<Decoder> steps;
-  for (std::size_t i = 0; i < list.value().as_array().size(); ++i) {
+  for (std::size_t i = 0; i < array_size(list); ++i) {
     steps.push_back(make_decoder(list.at(i)));
   }
   return [steps = std::move(steps)](std::vector<std::string>& tokens) {

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "text/tokenizer/added_vocabulary.h"
@@ -47,6 +48,8 @@ struct Tokenizer::Impl {
 
   std::vector<AddedToken> added;  // by id
   Vocabulary added_vocabulary;
+  // What decoders get for a normalised added token where it is not its content, as tokenizers 0.23.
+  std::unordered_map<std::int32_t, std::string> decoded_as;
   std::vector<char> special;  // by id
   TokenFinder in_raw;         // sought before normalisation
   TokenFinder in_normalized;  // sought after it

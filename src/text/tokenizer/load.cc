@@ -8,6 +8,7 @@
 #include "io/atomic_write.h"
 #include "io/json.h"
 #include "moesmith/error.h"
+#include "text/tokenizer/construct.h"
 #include "text/tokenizer/impl.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -44,7 +45,7 @@ AddedToken read_added_token(const io::JsonRef& node, const Vocabulary& model) {
 void read_added_tokens(const io::JsonRef& root, Tokenizer::Impl& impl) {
   const auto list = root.find("added_tokens");
   if (!list) return;
-  for (std::size_t i = 0; i < list->value().as_array().size(); ++i) {
+  for (std::size_t i = 0; i < array_size(*list); ++i) {
     AddedToken token = read_added_token(list->at(i), impl.model.vocabulary());
     if (!impl.added_vocabulary.add(token.content, token.id)) {
       list->at(i).fail(str("\"", token.content, "\" or its id ", token.id, " is there already"));
@@ -62,8 +63,9 @@ void read_added_tokens(const io::JsonRef& root, Tokenizer::Impl& impl) {
       if (!token.normalized) {
         impl.in_raw.add(token.content, token);
       } else {
-        impl.in_normalized.add(impl.normalizer ? impl.normalizer(token.content) : token.content,
-                               token);
+        const std::string sought = impl.normalizer ? impl.normalizer(token.content) : token.content;
+        impl.in_normalized.add(sought, token);
+        if (sought != token.content) impl.decoded_as[token.id] = sought;
       }
     }
   }

@@ -40,9 +40,7 @@ std::string strip_accents(std::string_view text) {
 Normalizer make_sequence(const io::JsonRef& node) {
   const io::JsonRef list = node.at("normalizers");
   std::vector<Normalizer> steps;
-  for (const io::Json& item [[maybe_unused]] : list.value().as_array()) {
-    steps.push_back(make_normalizer(list.at(steps.size())));
-  }
+  for (std::size_t i = 0; i < array_size(list); ++i) steps.push_back(make_normalizer(list.at(i)));
   return [steps = std::move(steps)](std::string_view text) {
     std::string out(text);
     for (const Normalizer& step : steps) out = step(out);

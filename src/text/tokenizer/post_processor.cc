@@ -19,7 +19,7 @@ Surround read_template(const io::JsonRef& node) {
   Surround out;
   bool after = false;
   const io::JsonRef pieces = node.at("single");
-  for (std::size_t i = 0; i < pieces.value().as_array().size(); ++i) {
+  for (std::size_t i = 0; i < array_size(pieces); ++i) {
     const io::JsonRef piece = pieces.at(i);
     if (const auto sequence = piece.find("Sequence")) {
       const std::string& id = sequence->at("id").as_string();
@@ -29,7 +29,7 @@ Surround read_template(const io::JsonRef& node) {
     }
     const std::string& name = piece.at("SpecialToken").at("id").as_string();
     const io::JsonRef ids = node.at("special_tokens").at(name).at("ids");
-    for (std::size_t k = 0; k < ids.value().as_array().size(); ++k) {
+    for (std::size_t k = 0; k < array_size(ids); ++k) {
       (after ? out.after : out.before).push_back(checked_id(ids.at(k)));
     }
   }
@@ -41,7 +41,7 @@ Surround read_template(const io::JsonRef& node) {
 Surround read_sequence(const io::JsonRef& node) {
   Surround out;
   const io::JsonRef list = node.at("processors");
-  for (std::size_t i = 0; i < list.value().as_array().size(); ++i) {
+  for (std::size_t i = 0; i < array_size(list); ++i) {
     const Surround outer = make_post_processor(list.at(i));
     out.before.insert(out.before.begin(), outer.before.begin(), outer.before.end());
     out.after.insert(out.after.end(), outer.after.begin(), outer.after.end());

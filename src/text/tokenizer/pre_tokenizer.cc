@@ -158,7 +158,7 @@ void add_stage(const io::JsonRef& node, PreTokenizer& out) {
   const std::string& type = node.at("type").as_string();
   if (type == "Sequence") {
     const io::JsonRef list = node.at("pretokenizers");
-    for (std::size_t i = 0; i < list.value().as_array().size(); ++i) add_stage(list.at(i), out);
+    for (std::size_t i = 0; i < array_size(list); ++i) add_stage(list.at(i), out);
   } else if (type == "ByteLevel") {
     add_byte_level(node, out);
   } else if (type == "Split") {

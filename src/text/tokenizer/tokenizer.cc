@@ -75,7 +75,8 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_speci
   for (const std::int32_t id : ids) {
     const std::string_view token = impl_->token(id);
     if (token.empty() || (skip_special_tokens && is_special(id))) continue;
-    tokens.emplace_back(token);
+    const auto other = impl_->decoded_as.find(id);
+    tokens.emplace_back(other == impl_->decoded_as.end() ? token : other->second);
   }
   if (impl_->decoder) impl_->decoder(tokens);
   std::string out;

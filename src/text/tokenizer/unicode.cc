@@ -3,8 +3,11 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <initializer_list>
 #include <memory>
+#include <vector>
 
 #include "core/text.h"
 #include "moesmith/error.h"
@@ -60,6 +63,39 @@ bool is_ascii(std::string_view text) {
     if (static_cast<unsigned char>(c) >= 0x80) return false;
   }
   return true;
+}
+
+int combining_class(char32_t c) {
+  return c < 0x300 ? 0 : utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class;
+}
+
+// Puts long runs of combining marks in canonical order, which every normal form does anyway:
+// utf8proc orders by exchanging neighbours, in time quadratic in the run.
+std::string order_long_runs(std::string_view text) {
+  constexpr std::size_t kLongRun = 32;
+  std::string out;
+  std::vector<char32_t> run;
+  out.reserve(text.size());
+  const auto flush = [&] {
+    if (run.size() > kLongRun) {
+      std::stable_sort(run.begin(), run.end(), [](char32_t a, char32_t b) {
+        return combining_class(a) < combining_class(b);
+      });
+    }
+    for (const char32_t c : run) append(out, c);
+    run.clear();
+  };
+  for (std::size_t at = 0; at < text.size();) {
+    const char32_t c = next(text, at);
+    if (combining_class(c) != 0) {
+      run.push_back(c);
+    } else {
+      flush();
+      append(out, c);
+    }
+  }
+  flush();
+  return out;
 }
 
 struct Free {
@@ -159,10 +195,11 @@ std::string normalize(std::string_view text, Form form) {
   int options = UTF8PROC_STABLE;
   options |= form == Form::kNfc || form == Form::kNfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
   if (form == Form::kNfkc || form == Form::kNfkd) options |= UTF8PROC_COMPAT;
+  const std::string ordered = order_long_runs(text);
   utf8proc_uint8_t* raw = nullptr;
   const utf8proc_ssize_t length = utf8proc_map(
-      reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-      static_cast<utf8proc_ssize_t>(text.size()), &raw, static_cast<utf8proc_option_t>(options));
+      reinterpret_cast<const utf8proc_uint8_t*>(ordered.data()),
+      static_cast<utf8proc_ssize_t>(ordered.size()), &raw, static_cast<utf8proc_option_t>(options));
   const std::unique_ptr<utf8proc_uint8_t, Free> owner(raw);
   if (length < 0) {
     throw Error(ErrorCode::kInvalidInput, str("Unicode normal form of a text of ", text.size(),
