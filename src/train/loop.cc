@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/profile.h"
 #include "core/text.h"
 #include "io/system_memory.h"
 #include "moesmith/error.h"
@@ -91,6 +92,7 @@ class Loop {
                                           [](std::int32_t t) { return t != model::kIgnoreLabel; });
     }
     if (!gradients(batches, out)) return std::nullopt;
+    const profile::Scope scope("optimiser");
     out.grad_norm = p_.optimizer.grad_norm();
     if (!std::isfinite(out.loss) || !std::isfinite(out.grad_norm)) {
       throw Error(ErrorCode::kInvalidInput,

@@ -132,12 +132,12 @@ class Canvas {
 
 std::string legend(bool has_eval) {
   std::ostringstream out;
-  double x = kWidth - kRight - (has_eval ? 290 : 180);
+  double x = kWidth - kRight - (has_eval ? 310 : 200);
   const auto entry = [&](const char* colour, const char* text, double width) {
     out << "<line x1='" << x << "' x2='" << x + 22 << "' y1='32' y2='32' stroke-width='" << width
         << "' stroke='" << colour << "'/><text font-size='13' x='" << x + 28 << "' y='36'>" << text
         << "</text>\n";
-    x += 100;
+    x += 110;
   };
   entry(kRaw, "training", 2);
   entry(kSmooth, "smoothed", 3);

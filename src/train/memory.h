@@ -9,8 +9,9 @@
 
 namespace moesmith::train {
 
-// data_bytes: tokens held by the run's data.
-MemoryPlan plan_memory(const model::MemoryEstimate& estimate, std::int64_t data_bytes);
+// held_bytes: what the process has taken before the model; the available memory knows of it
+// already.
+MemoryPlan plan_memory(const model::MemoryEstimate& estimate, std::int64_t held_bytes);
 
 // Throws Error(kOutOfMemory) with both numbers and what to lower when the peak does not fit.
 void require_fit(const MemoryPlan& plan);

@@ -107,11 +107,12 @@ void write_samples(const TrainJob& job,
 class Run {
  public:
   Run(const TrainJob& job, TrainObserver& observer, ThreadPool& pool, const StopToken& stop)
-      : job_(job), observer_(observer), pool_(pool), stop_(stop), lock_(job.train.output_dir) {}
+      : job_(job), observer_(observer), pool_(pool), stop_(stop) {}
 
   TrainResult operator()() {
     const Note note = [&](const std::string& text) { observer_.on_note(text); };
     base_ = find_base(job_);
+    const FolderLock lock(job_.train.output_dir);
     const std::optional<ResumePoint> resume = open_run(job_, note);
     const text::Tokenizer tokenizer = text::Tokenizer::load(base_.tokenizer_folder);
     RunData data = open_data(job_, tokenizer, base_.tokenizer_folder, note);
@@ -192,7 +193,6 @@ class Run {
   TrainObserver& observer_;
   ThreadPool& pool_;
   const StopToken& stop_;
-  FolderLock lock_;
   BaseModel base_;
 };
 
