@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+#define MOESMITH_ACTIVATION_NAMESPACE portable
+#include "experts/activation/vector-inl.h"

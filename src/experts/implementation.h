@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// A row of the table of implementations. A new one is a folder that defines these functions, and a
+// row in table.cc; planner, checks and the conformance suite pick it up from there.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "moesmith/experts.h"
+
+namespace moesmith::experts {
+
+// Nothing, or the one reason why an implementation does not take a request.
+using Refusal = std::optional<std::string>;
+
+struct Implementation {
+  const char* name;
+  Refusal (*refuses)(const ExpertsRequest& request);
+  // How an accepted request would run on this machine, for people: "oneDNN 2.6.3, ...".
+  std::string (*describe)(const ExpertsRequest& request);
+  ExpertsSizes (*sizes)(const ExpertsRequest& request, std::int64_t num_tokens, int num_threads);
+  // The plan has checked the arguments; T >= 0. Must write every element of what is asked for,
+  // also when T is 0 or no slot is owned.
+  void (*forward)(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);
+  void (*backward)(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool);
+};
+
+// In the order in which `auto` asks them. One that is only named here has nothing but `refuses`.
+std::span<const Implementation> implementations();
+
+// The functions of each folder, for the table.
+namespace eager {
+Refusal refuses(const ExpertsRequest& request);
+std::string describe(const ExpertsRequest& request);
+ExpertsSizes sizes(const ExpertsRequest& request, std::int64_t num_tokens, int num_threads);
+void forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);
+void backward(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool);
+}  // namespace eager
+namespace grouped_mm {
+Refusal refuses(const ExpertsRequest& request);
+std::string describe(const ExpertsRequest& request);
+ExpertsSizes sizes(const ExpertsRequest& request, std::int64_t num_tokens, int num_threads);
+void forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);
+void backward(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool);
+}  // namespace grouped_mm
+
+}  // namespace moesmith::experts

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// One plan or one error: walks the table, and never puts one implementation in another's place.
+#include <vector>
+
+#include "core/text.h"
+#include "core/thread_pool.h"
+#include "experts/implementation.h"
+#include "experts/request.h"
+#include "moesmith/error.h"
+
+namespace moesmith::experts {
+namespace {
+
+std::string known_names() {
+  std::string names;
+  for (const Implementation& one : implementations()) names += str(one.name, ", ");
+  return names + "auto";
+}
+
+[[noreturn]] void refuse_all(const ExpertsRequest& request) {
+  std::string message = str("experts: no plan for experts_implementation ", request.implementation,
+                            "; each implementation against this request:");
+  for (const Verdict& verdict : explain_experts(request)) {
+    message += str("\n  ", verdict.name, ": ", verdict.accepted ? "would run, " : "", verdict.text);
+  }
+  throw Error(ErrorCode::kUnsupported, message);
+}
+
+std::string lora_text(const char* name, const LoraSpec& lora) {
+  if (lora.lora_rank == 0) return "";
+  return str(", LoRA on ", name, " r=", lora.lora_rank, " scale=", lora.lora_scale);
+}
+
+}  // namespace
+
+bool WantedGradients::any() const noexcept {
+  for (const GradSpec* spec : {&hidden, &top_k_weights, &gate_up, &down, &gate_up_bias, &down_bias,
+                               &gate_up_a, &gate_up_b, &down_a, &down_b}) {
+    if (spec->wanted()) return true;
+  }
+  return false;
+}
+
+ExpertsPlan::ExpertsPlan(ExpertsRequest request, const Implementation* implementation)
+    : request_(std::move(request)), implementation_(implementation) {}
+
+std::string_view ExpertsPlan::implementation() const noexcept { return implementation_->name; }
+
+std::string ExpertsPlan::to_string() const {
+  const ExpertsRequest& r = request_;
+  return str(implementation_->name, " (", implementation_->describe(r), "): E=", r.num_experts,
+             " K=", r.top_k, " H=", r.hidden, " I=", r.inter, ", ", dtype_name(r.compute_dtype),
+             ", weights ", dtype_name(r.weight_dtype), ", ", experts::to_string(r.activation),
+             lora_text("gate_up", r.gate_up_lora), lora_text("down", r.down_lora),
+             r.recompute_h ? ", h computed twice" : "");
+}
+
+ExpertsSizes ExpertsPlan::sizes(std::int64_t num_tokens, int num_threads) const {
+  return implementation_->sizes(request_, num_tokens, num_threads);
+}
+
+void ExpertsPlan::forward(const ForwardArgs& args, ThreadPool& pool) const {
+  check_forward(*this, args, pool.num_threads());
+  implementation_->forward(request_, args, pool);
+}
+
+void ExpertsPlan::backward(const BackwardArgs& args, ThreadPool& pool) const {
+  if (!request_.wanted.any()) {
+    throw Error(ErrorCode::kInvalidInput,
+                "experts call: backward of a plan that wants no gradient, expected one that does");
+  }
+  check_backward(*this, args, pool.num_threads());
+  implementation_->backward(request_, args, pool);
+}
+
+ExpertsPlan plan_experts(const ExpertsRequest& request) {
+  check_request(request);
+  bool known = request.implementation == "auto";
+  for (const Implementation& one : implementations()) {
+    if (request.implementation != "auto" && request.implementation != one.name) continue;
+    known = true;
+    if (!one.refuses(request)) return ExpertsPlan(request, &one);
+  }
+  if (!known) {
+    throw Error(ErrorCode::kInvalidInput,
+                str("experts request: implementation: got ", request.implementation,
+                    ", expected one of ", known_names()));
+  }
+  refuse_all(request);
+}
+
+std::vector<Verdict> explain_experts(const ExpertsRequest& request) {
+  check_request(request);
+  std::vector<Verdict> verdicts;
+  for (const Implementation& one : implementations()) {
+    const Refusal refusal = one.refuses(request);
+    verdicts.push_back({one.name, !refusal, refusal ? *refusal : one.describe(request)});
+  }
+  return verdicts;
+}
+
+}  // namespace moesmith::experts

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole policy of which implementation runs: one ordered table. `eager` is last; it takes
+// whatever the contract allows.
+#include "core/text.h"
+#include "cuda/device.h"
+#include "experts/implementation.h"
+
+namespace moesmith::experts {
+namespace {
+
+Refusal refuses_sonicmoe(const ExpertsRequest&) {
+  const cuda::DeviceList list = cuda::list_devices();
+  if (list.devices.empty()) return str("needs a Hopper GPU (sm_90a): ", list.why_empty);
+  for (const cuda::DeviceInfo& device : list.devices) {
+    if (device.compute_major == 9) return "its Hopper kernels are not part of this build";
+  }
+  return str("needs a Hopper GPU (sm_90a); this machine has ", list.devices.front().name);
+}
+
+Refusal refuses_scattermoe(const ExpertsRequest&) {
+  return "its gather-fused tiles are not part of this build";
+}
+
+Refusal refuses_batched_mm(const ExpertsRequest&) {
+  return "its one-product-per-slot kernels are not part of this build";
+}
+
+constexpr Implementation kTable[] = {
+    {.name = "sonicmoe",
+     .refuses = refuses_sonicmoe,
+     .describe = nullptr,
+     .sizes = nullptr,
+     .forward = nullptr,
+     .backward = nullptr},
+    {.name = "scattermoe",
+     .refuses = refuses_scattermoe,
+     .describe = nullptr,
+     .sizes = nullptr,
+     .forward = nullptr,
+     .backward = nullptr},
+    {.name = "grouped_mm",
+     .refuses = grouped_mm::refuses,
+     .describe = grouped_mm::describe,
+     .sizes = grouped_mm::sizes,
+     .forward = grouped_mm::forward,
+     .backward = grouped_mm::backward},
+    {.name = "batched_mm",
+     .refuses = refuses_batched_mm,
+     .describe = nullptr,
+     .sizes = nullptr,
+     .forward = nullptr,
+     .backward = nullptr},
+    {.name = "eager",
+     .refuses = eager::refuses,
+     .describe = eager::describe,
+     .sizes = eager::sizes,
+     .forward = eager::forward,
+     .backward = eager::backward},
+};
+
+}  // namespace
+
+std::span<const Implementation> implementations() { return kTable; }
+
+}  // namespace moesmith::experts
