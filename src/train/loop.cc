@@ -189,6 +189,8 @@ class Loop {
     refresh_elapsed();
     last_.total_steps = total_;
     last_.step = state_.step;
+    last_.epoch = state_.epoch;
+    last_.total_tokens = state_.total_tokens;
     state_.log_history.push_back({report->step, report->epoch, true, report->loss});
     p_.log.write(*report, last_);
     if (!result_.first_eval) result_.first_eval = report;
