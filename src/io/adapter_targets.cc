@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <set>
 #include <utility>
@@ -96,7 +97,8 @@ std::vector<std::string> suffixes_of(const std::string& name) {
 
 [[noreturn]] void matches_nothing(const std::string& where,
                                   const std::string& entry,
-                                  const std::vector<std::string>& names) {
+                                  const std::vector<std::string>& names,
+                                  const std::string& hint = "") {
   std::set<std::string> known;
   for (const std::string& name : names) {
     for (std::string& suffix : suffixes_of(name)) known.insert(std::move(suffix));
@@ -109,19 +111,43 @@ std::vector<std::string> suffixes_of(const std::string& name) {
   for (const std::string& part : last_parts) there += (there.empty() ? "" : ", ") + part;
   throw Error(ErrorCode::kInvalidInput, where + ": " + entry + " matches nothing in this model" +
                                             (near.empty() ? "." : "; did you mean " + near + "?") +
-                                            " There are: " + (there.empty() ? "none" : there));
+                                            " There are: " + (there.empty() ? "none" : there) +
+                                            hint);
+}
+
+// Before transformers 5 each expert's projections were modules; the names are still in many files.
+std::string experts_hint(const std::string& entry,
+                         const std::vector<AdaptableParameter>& parameters) {
+  const std::string last = suffixes_of(entry)[0];
+  constexpr const char* kOldNames[] = {"gate_proj", "up_proj", "gate_up_proj", "down_proj",
+                                       "w1",        "w2",      "w3",           "experts"};
+  if (std::find(std::begin(kOldNames), std::end(kOldNames), last) == std::end(kOldNames)) return "";
+  std::set<std::string> names;
+  for (const AdaptableParameter& parameter : parameters) {
+    if (parameter.num_experts == 0) continue;
+    const std::string module = parameter.module;
+    names.insert(module.substr(module.rfind('.') + 1) + "." + parameter.name);
+  }
+  std::string hint;
+  for (const std::string& name : names) hint += (hint.empty() ? "" : " and ") + name;
+  return hint.empty()
+             ? ""
+             : ". The experts' projections are parameters: name " + hint + " in target_parameters";
 }
 
 void check_module_entries(const AdapterConfig& config,
                           const ModuleMatcher& matcher,
-                          const std::vector<AdaptableModule>& modules) {
+                          const std::vector<AdaptableModule>& modules,
+                          const std::vector<AdaptableParameter>& parameters) {
   std::vector<std::string> names;
   for (const AdaptableModule& module : modules) names.push_back(module.name);
   for (const std::string& entry : config.target_modules.names) {
     const bool found = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
       return is_dotted_suffix(name, entry);
     });
-    if (!found) matches_nothing("target_modules", entry, names);
+    if (!found) {
+      matches_nothing("target_modules", entry, names, experts_hint(entry, parameters));
+    }
   }
   if (config.target_modules.regex) {
     const bool found =
@@ -219,7 +245,7 @@ std::vector<AdapterSlot> plan_adapter(const AdapterConfig& config,
                                       const std::vector<AdaptableParameter>& parameters) {
   const ModuleMatcher matcher(config);
   const Scales scales(config);
-  check_module_entries(config, matcher, modules);
+  check_module_entries(config, matcher, modules, parameters);
   check_parameter_entries(config, parameters);
   std::vector<AdapterSlot> slots;
   for (const AdaptableModule& module : modules) {

@@ -124,6 +124,10 @@ TEST(adapter_targets, an_entry_that_matches_nothing_is_an_error) {
   config.target_modules = list({"q_proj", "v_porj"});
   EXPECT_ERROR(plan_adapter(config, model.modules, model.parameters), ErrorCode::kInvalidInput,
                "target_modules: v_porj matches nothing in this model; did you mean v_proj?");
+  const TinyModel sparse = tiny_qwen3(true);
+  config.target_modules = list({"q_proj", "gate_proj"});
+  EXPECT_ERROR(plan_adapter(config, sparse.modules, sparse.parameters), ErrorCode::kInvalidInput,
+               "name experts.down_proj and experts.gate_up_proj in target_parameters");
   config.target_modules = list({"q_proj"});
   config.target_parameters = {"mlp.experts.gate_up_proj", "mlp.experts.down_porj"};
   EXPECT_ERROR(plan_adapter(config, model.modules, model.parameters), ErrorCode::kInvalidInput,

@@ -218,6 +218,8 @@ TEST_F(HubCache, says_how_to_download) {
   EXPECT_ERROR(resolve_model("Qwen/Qwen3-30B-A3B", "v2"), ErrorCode::kNotFound,
                "hf download Qwen/Qwen3-30B-A3B --revision v2");
   EXPECT_ERROR(resolve_model("Qwen/Qwen3-30B-A3B", "../../.."), ErrorCode::kNotFound, "revision");
+  write_file(dir_ / "h/hub/models--Qwen--Qwen3-30B-A3B/outside", "1");
+  EXPECT_ERROR(resolve_model("Qwen/Qwen3-30B-A3B", "../outside"), ErrorCode::kNotFound, "revision");
   EXPECT_ERROR(resolve_model("./no/such/folder"), ErrorCode::kNotFound,
                "./no/such/folder: there is no such folder");
   EXPECT_ERROR(resolve_model("a/b/c"), ErrorCode::kNotFound, "there is no such folder");
