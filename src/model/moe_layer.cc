@@ -125,7 +125,7 @@ void MoeLayer::plan(const std::string& implementation, DType compute) {
   request.compute_dtype = request.weight_dtype = request.d_output_dtype = compute;
   request.index_dtype = DType::kI32;
   request.gate_up_layout =
-      up_base.empty() ? experts::GateUpLayout::kConcatenated : experts::GateUpLayout::kSeparate;
+      gate_up->separate ? experts::GateUpLayout::kSeparate : experts::GateUpLayout::kConcatenated;
   request.gate_up_lora = lora_spec(gate_up_lora);
   request.down_lora = lora_spec(down_lora);
   infer_plan = experts::plan_experts(request);
