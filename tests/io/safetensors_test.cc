@@ -40,7 +40,9 @@ bool same(const Tensor& a, const Tensor& b) {
 class Safetensors : public testing::Test {
  protected:
   SafetensorsFile open_bytes(const std::string& bytes) {
-    std::ofstream(dir_ / "t.safetensors", std::ios::binary) << bytes;  // no sync: it runs often
+    // Neither synced nor truncated (ext4 flushes a file that was truncated): it runs often.
+    std::filesystem::remove(dir_ / "t.safetensors");
+    std::ofstream(dir_ / "t.safetensors", std::ios::binary) << bytes;
     return SafetensorsFile::open(dir_ / "t.safetensors");
   }
   void refuses(const std::string& header, const std::string& data, const std::string& part) {
