@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "core/check.h"
-#include "core/rng.h"
 #include "core/text.h"
 #include "moesmith/error.h"
+#include "train/data/shuffle.h"
 
 namespace moesmith::train {
 namespace {
@@ -19,16 +19,6 @@ using Plan = std::vector<std::vector<std::int64_t>>;
 // Streams of the random numbers: the order of the samples, and that of the packed bins.
 constexpr std::uint64_t kSampleStream = 0x73616d706cu;
 constexpr std::uint64_t kBinStream = 0x62696e73u;
-
-// Fisher-Yates; a function of (seed, stream, epoch) alone.
-template <class T>
-void shuffle(std::vector<T>& items, std::uint64_t seed, std::uint64_t stream, std::int64_t epoch) {
-  const Rng rng(seed, stream);
-  const auto base = static_cast<std::uint64_t>(epoch) << 40;
-  for (std::size_t i = items.size(); i > 1; --i) {
-    std::swap(items[i - 1], items[static_cast<std::size_t>(rng.below(base + i, i))]);
-  }
-}
 
 // The first bin with room for a length, in O(log bins): a tree of the largest room below each node.
 class FirstFit {
