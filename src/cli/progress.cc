@@ -72,7 +72,7 @@ std::string duration_text(double seconds) {
     return "-:--";
   }
   const auto whole = static_cast<std::int64_t>(std::llround(seconds));
-  const auto two = [](std::int64_t n) { return (n < 10 ? "0" : "") + std::to_string(n); };
+  const auto two = [](std::int64_t n) { return str(n < 10 ? "0" : "", n); };
   if (whole >= 3600) {
     return str(whole / 3600, ":", two(whole / 60 % 60), ":", two(whole % 60));
   }
