@@ -36,7 +36,7 @@ arm_packages() {
              -o Dir::Cache="$state" -o Debug::NoLocking=1)
   apt-get "${apt[@]}" update -qq
   (cd "$state/archives" && apt-get "${apt[@]}" download -qq libyaml-cpp-dev libyaml-cpp0.7 libpcre2-dev libpcre2-8-0 \
-    libutf8proc-dev libutf8proc2 libgtest-dev libgmock-dev nlohmann-json3-dev 2>/dev/null)
+    libutf8proc-dev libutf8proc2 libgtest-dev libgmock-dev 2>/dev/null)
   for deb in "$state"/archives/*.deb; do dpkg -x "$deb" "$root"; done
   touch "$root/.complete"
 }

@@ -6,7 +6,7 @@
 #   tools/deps.sh install build|test|ci    installs the missing ones (sudo when not root)
 set -euo pipefail
 
-build="g++ cmake ninja-build libyaml-cpp-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libdnnl-dev"
+build="g++ cmake ninja-build libyaml-cpp-dev libpcre2-dev libutf8proc-dev libdnnl-dev"
 test="$build ccache libgtest-dev libgmock-dev clang-format-14 python3 python3-jinja2 xz-utils procps"
 ci="$test qemu-user g++-aarch64-linux-gnu"
 
