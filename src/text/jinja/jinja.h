@@ -33,6 +33,7 @@ class Template {
 
  private:
   struct Parsed;
+  Template() = default;
   std::shared_ptr<const Parsed> parsed_;
 };
 

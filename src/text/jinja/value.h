@@ -24,7 +24,6 @@ using Items = std::vector<Value>;
 // Why a value is not there; printed as "", an error when anything is asked of it.
 struct Undefined {
   std::string message;  // "'x' is undefined"
-  bool unsafe = false;  // access that the sandbox refuses: an error in every use
 };
 
 struct Str {
@@ -57,8 +56,8 @@ class Value {
       : value_(std::make_shared<const Str>(Str{std::move(value), markup})) {}
   Value(std::shared_ptr<Object> object) noexcept : value_(std::move(object)) {}
 
-  static Value undefined(std::string message, bool unsafe = false);
-  // Throws Error(kUnsupported) when containers nest deeper than kMaxDepth.
+  static Value undefined(std::string message);
+  // Throws Error(kUnsupported) when containers nest deeper than kMaxNesting (limits.h).
   static Value sequence(SequenceKind kind, Items items);
   static Value list(Items items) { return sequence(SequenceKind::kList, std::move(items)); }
   static Value tuple(Items items) { return sequence(SequenceKind::kTuple, std::move(items)); }
@@ -110,8 +109,6 @@ class Value {
                std::shared_ptr<Object>>
       value_;
 };
-
-constexpr int kMaxDepth = 400;
 
 // Entries in the order of their first insertion; lookup by hash, 1 == 1.0 == true as in Python.
 struct Dict {
