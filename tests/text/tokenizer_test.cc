@@ -55,6 +55,20 @@ TEST(Tokenizer, leaves_out_special_tokens_and_ids_without_one) {
   EXPECT_EQ(tokenizer.decode({}, false), "");
 }
 
+TEST(Tokenizer, puts_a_later_template_around_an_earlier_one) {
+  const auto around = [](const std::string& token, const std::string& id) {
+    return R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "s"}},
+               {"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "s"}}], "special_tokens": {"s":
+               {"id": "s", "ids": [)" +
+           id + R"(], "tokens": [")" + token + R"("]}}})";
+  };
+  const TokenizerFolder folder(
+      R"({"model": {"type": "BPE", "vocab": {"a": 0, "<": 1, "[": 2}, "merges": []},
+          "post_processor": {"type": "Sequence", "processors": [)" +
+      around("<", "1") + "," + around("[", "2") + "]}}");
+  EXPECT_THAT(Tokenizer::load(folder.path()).encode("a", true), ElementsAre(2, 1, 0, 1, 2));
+}
+
 TEST(Tokenizer, prefers_the_template_file_and_takes_the_default_of_several) {
   const std::string json = R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})";
   const TokenizerFolder folder(json, R"({"chat_template": [{"name": "tool_use", "template": "T"},

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/tokenizer/added_vocabulary.h"
 
-#include <algorithm>
-
 #include "text/tokenizer/unicode.h"
 
 namespace moesmith::text {
@@ -98,7 +96,7 @@ std::vector<Section> TokenFinder::split(std::string_view text) const {
     std::size_t end = match.end;
     at = match.end;  // also past one that is turned down: its bytes are used up
     if (token.single_word && (word_ends_at(text, begin) || word_starts_at(text, end))) continue;
-    if (token.lstrip) begin = std::max(skip_space_back(text, begin), done);
+    if (token.lstrip) begin = skip_space_back(text, begin);
     if (token.rstrip) end = skip_space(text, end);
     if (begin > done) sections.push_back({{done, begin}, -1});
     sections.push_back({{begin, end}, token.id});

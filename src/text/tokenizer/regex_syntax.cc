@@ -22,6 +22,9 @@ constexpr std::string_view kNotSpace =
     "\\x{3001}-\\x{10ffff}";
 // PCRE2's \w has no marks.
 constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+// Outside a class Oniguruma's \w also takes Latin-1's superscripts and fractions.
+constexpr std::string_view kBareWord =
+    "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
 constexpr std::string_view kHex = "0-9a-fA-F";
 
 constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kCategories{{
@@ -165,19 +168,19 @@ class Translator {
       case 'S':
         return taken(2, str("[^", kSpace, "]"));
       case 'w':
-        return taken(2, str("[", kWord, "]"));
+        return taken(2, str("[", kBareWord, "]"));
       case 'W':
-        return taken(2, str("[^", kWord, "]"));
+        return taken(2, str("[^", kBareWord, "]"));
       case 'h':
         return taken(2, str("[", kHex, "]"));
       case 'H':
         return taken(2, str("[^", kHex, "]"));
       case 'b':
-        return taken(
-            2, str("(?:(?<=[", kWord, "])(?![", kWord, "])|(?<![", kWord, "])(?=[", kWord, "]))"));
+        return taken(2, str("(?:(?<=[", kBareWord, "])(?![", kBareWord, "])|(?<![", kBareWord,
+                            "])(?=[", kBareWord, "]))"));
       case 'B':
-        return taken(
-            2, str("(?:(?<=[", kWord, "])(?=[", kWord, "])|(?<![", kWord, "])(?![", kWord, "]))"));
+        return taken(2, str("(?:(?<=[", kBareWord, "])(?=[", kBareWord, "])|(?<![", kBareWord,
+                            "])(?![", kBareWord, "]))"));
       case 'A':
       case 'z':
       case 'Z':

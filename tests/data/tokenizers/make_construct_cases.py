@@ -18,7 +18,8 @@ import tokenizers
 TEXTS = ["", " ", "Hello, world!", " hello  there ", "\tTab\n\nnew\r\nline", "it's 12 dogs, 3.5 cats & a cow's", "caf\u00e9 e\u0301 \u00c5ngstr\u00f6m \u0130stanbul \u00df",
          "\u4e2d\u6587\u3001\u65e5\u672c\u8a9e\u3002 x", "a\u2581b \u2581c\u2581", "foo_bar-baz (x)[1] {y}", "\u0661\u0662\u0663 \u00bd \u2167 7", "\u00a1hola! \u00abquote\u00bb \u2014 ok",
          "<tool>ok <tool> ok! okok <|bos|>x<|eos|>", "\ufb01sh \ufb01 <s>hi</s> <unk>", "\U0001f600 \U0001f468\u200d\U0001f469 x\u200bz", "a\x00b", "  lead and trail  ", "UPPER Lower",
-         "x1y22z333", "aa bb  cc\u3000dd\u00a0ee", "...!!!???", "they'll I'D we've", "\u0e20\u0e32\u0e29\u0e32 \u0939\u093f\u0928\u094d\u0926\u0940", "\u24b6\u24b7 \u02b0\u1d2c_\u203f"]
+         "x1y22z333", "aa bb  cc\u3000dd\u00a0ee", "...!!!???", "they'll I'D we've", "\u0e20\u0e32\u0e29\u0e32 \u0939\u093f\u0928\u094d\u0926\u0940", "\u24b6\u24b7 \u02b0\u1d2c_\u203f",
+         "ok\u200d ok\u200c \u24b6ok \u2460ok ok\u0301 ok_ \u30fcx"]
 
 N = lambda kind, **kw: {"normalizer": {"type": kind, **kw}}
 P = lambda kind, **kw: {"pre_tokenizer": {"type": kind, **kw}}
@@ -93,9 +94,9 @@ PREFIX = {"type": "BPE", "dropout": None, "unk_token": "?", "fuse_unk": False, "
 for name, model, decoder in (("end_of_word_suffix", SUFFIX, D("BPEDecoder", suffix="</w>")), ("continuing_subword_prefix", PREFIX, {"decoder": None})):
     V.append((SPM, name, {"model": model, "normalizer": None, "post_processor": None, "added_tokens": [], **P("WhitespaceSplit"), **decoder, "texts": ["hello hell hole", "lo oh ehllo o", "hello x", "h", ""]}))
 PATTERNS = ["\\w+", "\\W+", "[\\w-]+", "\\bo\\w*", "\\d+|\\D", "(?i:HELLO|\u00e9)", "\\p{Letter}+", "\\p{Han}+|\\p{Hiragana}+", "\\p{^L}", "[^\\S\\n]+", "\\p{N}{1,3}+", "l{2}?", "[\\p{L}&&[^a-m]]+",
-            "[[:alpha:]]+|[[:digit:]]", "\\h+", "a|(o|e)+", "^.", ".$", "\\x41|\\x{e9}|\\u00c5", "(?<=l)l", "[]x]", "[a-]", "(?>o+)k", "o++", "(?i)HELLO", "[a-c-]+", "\\p{Alpha}+", "[^\\p{P}&&[^!]]+", "\\s+\\z|\\A\\s+", "(?m:a.b)"]
+            "[[:alpha:]]+|[[:digit:]]", "\\h+", "a|(o|e)+", "^.", ".$", "\\x41|\\x{e9}|\\u00c5", "(?<=l)l", "[]x]", "[a-]", "(?>o+)k", "o++", "(?i)HELLO", "[a-c-]+", "\\p{Alpha}+", "[^\\p{P}&&[^!]]+", "\\s+\\z|\\A\\s+", "(?m:a.b)", "[\\w]", "[^\\w]"]
 for pattern in PATTERNS:
-    V.append((BOS, "pattern " + pattern, seq_p({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}, BL)))
+    V.append((BOS, "pattern " + pattern, seq_p({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": False}, BL)))
 ADDED = [{"id": 0, "content": "<|bos|>", "special": True}, {"id": 1, "content": "<|eos|>", "special": True}, {"id": 2000, "content": "<tool>", "lstrip": True, "rstrip": True},
          {"id": 2001, "content": "ok", "single_word": True}, {"id": 2002, "content": "okok", "rstrip": True}, {"id": 2003, "content": "UPPER", "normalized": True}, {"id": 2004, "content": "\u00e9 e", "normalized": True, "special": True}, {"id": 2005, "content": "  ", "normalized": True, "single_word": True}]
 for t in ADDED:
