@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Blocks of C by register tiles. B is packed block by block by the task that uses it; A is read
-// where it lies when its rows are contiguous words, else packed once for all tasks.
+// Blocks of C by register tiles. B is packed block by block by the task that
+// uses it; A is read where it lies when its rows are contiguous words, else
+// packed once for all tasks.
 #include <cstring>
 
 #include "kernels/gemm/packed_b.h"
@@ -10,11 +11,18 @@
 namespace moesmith::kernels::gemm {
 namespace {
 
-constexpr std::int64_t kBlockColumns = 128;
+// Columns of a block: 128, more where k is short, so that A is read less often.
+constexpr std::int64_t kBlockColumns = 128, kMaxBlockColumns = 512;
 constexpr std::int64_t kMaxBlockTiles = 340;  // 2040 rows between two packings of B
 constexpr std::int64_t kMaxSummedTiles = 85;  // 510 x 128 sums are 255 KiB of L2
 constexpr std::int64_t kMinBlockTiles = 16;   // below 96 rows packing B costs over 5 %
 constexpr std::int64_t kMaxPackedABytes = 32 << 20;
+
+std::int64_t block_columns(const Product& p) {
+  const std::int64_t words = std::max<std::int64_t>(p.num_words(), 1);
+  return std::clamp(kBlockColumns * kChunkWords / words / kBlockColumns * kBlockColumns,
+                    kBlockColumns, kMaxBlockColumns);
+}
 
 // Rows [row_begin(first_tile), ...) of A as the tile reads them.
 struct PackedRows {
@@ -104,7 +112,8 @@ void run_block(const Product& p, const PackedRows& packed, const Block& block) {
   const std::int64_t width = p.tile->width(), num_chunks = p.num_chunks();
   const std::int64_t padded = round_up(block.num_cols, p.tile->lanes);
   const std::int64_t row0 = p.row_begin(block.t0);
-  alignas(64) float tile_sums[cpu::kTileRows * kBlockColumns];
+  alignas(64) float tile_sums[cpu::kTileRows * kMaxBlockColumns];
+  const std::int64_t ld = num_chunks == 1 ? kMaxBlockColumns : kBlockColumns;
   float* block_sums =
       num_chunks == 1
           ? nullptr
@@ -114,11 +123,11 @@ void run_block(const Product& p, const PackedRows& packed, const Block& block) {
     const char* b = pack_block(p, block, begin, begin + words);
     cpu::TileCall call;
     call.num_steps = words;
-    call.ld = kBlockColumns;
+    call.ld = ld;
     call.add = c > 0;
     for (std::int64_t t = block.t0; t < block.t1; ++t) {
       const std::int64_t row = p.row_begin(t), num_rows = p.row_begin(t + 1) - row;
-      float* sums = num_chunks == 1 ? tile_sums : block_sums + (row - row0) * kBlockColumns;
+      float* sums = num_chunks == 1 ? tile_sums : block_sums + (row - row0) * ld;
       set_rows(p, packed, t, begin, &call);
       for (std::int64_t j = 0; j < padded; j += width) {
         const std::int64_t panel = std::min<std::int64_t>(width, padded - j);
@@ -127,7 +136,7 @@ void run_block(const Product& p, const PackedRows& packed, const Block& block) {
         p.tile->multiply(static_cast<int>(num_rows), static_cast<int>(panel / p.tile->lanes), call);
       }
       if (c + 1 == num_chunks) {
-        finish(p, row, num_rows, block.n0, block.num_cols, sums, kBlockColumns);
+        finish(p, row, num_rows, block.n0, block.num_cols, sums, ld);
       }
     }
   }
@@ -137,8 +146,10 @@ void run_block(const Product& p, const PackedRows& packed, const Block& block) {
 
 void run_packed(const Product& p, ThreadPool& pool) {
   const std::int64_t num_tiles = p.num_row_tiles();
-  const std::int64_t num_col_blocks = ceil_div(p.args.n, kBlockColumns);
-  // Enough tasks for an even load; how m and n are cut does not change a bit of the result.
+  const std::int64_t columns = block_columns(p);
+  const std::int64_t num_col_blocks = ceil_div(p.args.n, columns);
+  // Enough tasks for an even load; how m and n are cut does not change a bit of
+  // the result.
   const std::int64_t wanted = ceil_div(4 * pool.num_threads(), num_col_blocks);
   const std::int64_t block_tiles =
       std::clamp(ceil_div(num_tiles, wanted), kMinBlockTiles,
@@ -163,9 +174,9 @@ void run_packed(const Product& p, ThreadPool& pool) {
     const std::int64_t num_row_blocks = ceil_div(last - first, block_tiles);
     run_tasks(p, pool, num_row_blocks * num_col_blocks, [&](std::int64_t task) {
       const std::int64_t t0 = first + task % num_row_blocks * block_tiles;
-      const std::int64_t n0 = task / num_row_blocks * kBlockColumns;
+      const std::int64_t n0 = task / num_row_blocks * columns;
       run_block(p, packed,
-                {t0, std::min(last, t0 + block_tiles), n0, std::min(kBlockColumns, p.args.n - n0)});
+                {t0, std::min(last, t0 + block_tiles), n0, std::min(columns, p.args.n - n0)});
     });
   }
 }
