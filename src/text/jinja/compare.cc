@@ -162,7 +162,7 @@ Items iterate(const Value& value) {
     for (const auto& entry : value.dict().entries) items.push_back(entry.first);
   } else if (value.is_string()) {
     for (const std::string_view c : characters(value.string())) {
-      items.emplace_back(std::string(c), value.is_markup());
+      items.emplace_back(std::string(c));
     }
   } else if (!value.is_undefined()) {
     fail("'", type_name(value), "' object is not iterable");
