@@ -174,11 +174,6 @@ AdapterPlan plan_lora(const DecoderSpec& spec, const LoraOptions& options) {
                                                : io::read_adapter_config(options.lora_model_dir);
   const auto modules = adaptable_modules(spec);
   plan.slots = io::plan_adapter(plan.config, modules, adaptable_parameters(spec));
-  if (plan.slots.empty()) {
-    throw Error(ErrorCode::kInvalidInput,
-                "lora_target_modules: got no target, expected at least one of "
-                "lora_target_modules, lora_target_linear and lora_target_parameters");
-  }
   spell_out_all_linear(modules, plan.slots, plan.config);
   return plan;
 }
