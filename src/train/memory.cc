@@ -7,7 +7,7 @@
 
 namespace moesmith::train {
 
-MemoryPlan plan_memory(const model::MemoryEstimate& e, std::int64_t held_bytes) {
+MemoryPlan plan_memory(const model::MemoryEstimate& e) {
   MemoryPlan plan;
   plan.items = {{"weights, mapped from the checkpoint", e.weights_mapped, false},
                 {"weights, own copies", e.weights},
@@ -16,8 +16,7 @@ MemoryPlan plan_memory(const model::MemoryEstimate& e, std::int64_t held_bytes) 
                 {"f32 masters", e.masters},
                 {"gradients", e.gradients},
                 {"optimiser", e.optimiser},
-                {"activations", e.activations},
-                {"data and tokenizer, held already", held_bytes, false}};
+                {"activations", e.activations}};
   for (const MemoryItem& item : plan.items) {
     if (item.counted) plan.peak_bytes += item.bytes;
   }

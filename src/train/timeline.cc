@@ -26,11 +26,10 @@ Interval interval(const std::optional<Interval>& strategy, bool counted) {
 std::int64_t every(const std::optional<double>& steps,
                    const std::optional<std::int64_t>& per_epoch,
                    std::int64_t fallback,
-                   const Timeline& timeline,
-                   const TrainOptions& options) {
+                   const Timeline& timeline) {
   const double total = static_cast<double>(timeline.total_steps());
   if (per_epoch) {
-    return ceil_steps(total / (static_cast<double>(*per_epoch) * options.num_epochs));
+    return ceil_steps(total / (static_cast<double>(*per_epoch) * timeline.num_epochs()));
   }
   if (!steps) return fallback;
   return ceil_steps(*steps < 1.0 ? total * *steps : *steps);
@@ -97,11 +96,10 @@ Cadence::Cadence(const TrainOptions& options, const Timeline& timeline, bool has
       save_(interval(options.save_strategy, options.save_steps || options.saves_per_epoch)),
       save_first_step_(options.save_first_step) {
   if (eval_ == Interval::kSteps) {
-    eval_every_ = every(options.eval_steps, options.evals_per_epoch, log_every_, timeline, options);
+    eval_every_ = every(options.eval_steps, options.evals_per_epoch, log_every_, timeline);
   }
   if (save_ == Interval::kSteps) {
-    save_every_ =
-        every(options.save_steps, options.saves_per_epoch, kDefaultInterval, timeline, options);
+    save_every_ = every(options.save_steps, options.saves_per_epoch, kDefaultInterval, timeline);
   }
 }
 

@@ -51,8 +51,9 @@ struct StepActions {
 
 class Cadence {
  public:
-  // Intervals below 1 are shares of all steps, rounded up; *_per_epoch = n means a share of
-  // 1 / (n * num_epochs), as in Axolotl. has_eval: there are rows to evaluate on.
+  // Intervals below 1 are shares of all steps, rounded up; *_per_epoch counts
+  // epochs of the data, also where max_steps ends the run within one. has_eval: there are rows to
+  // evaluate on.
   Cadence(const TrainOptions& options, const Timeline& timeline, bool has_eval);
 
   // After `steps_done` steps, the last of which was `slice`. The last step of the run is always

@@ -8,7 +8,6 @@
 #include "core/text.h"
 #include "io/atomic_write.h"
 #include "io/checkpoint.h"
-#include "io/system_memory.h"
 #include "model/causal_lm.h"
 #include "moesmith/error.h"
 #include "text/tokenizer/tokenizer.h"
@@ -167,7 +166,7 @@ class Run {
   void check_memory(const RunData& data) {
     const model::MemoryEstimate estimate = model::estimate_memory(
         load_request(job_, base_), data.max_batch_tokens, pool_.num_threads());
-    const MemoryPlan plan = plan_memory(estimate, io::current_rss());
+    const MemoryPlan plan = plan_memory(estimate);
     observer_.on_memory_plan(plan);
     require_fit(plan);
   }

@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/trainer_state.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <vector>
 
 #include "core/text.h"
 #include "io/json.h"
@@ -184,25 +180,17 @@ std::int64_t content_hash(const void* data, std::size_t bytes) {
 }
 
 std::int64_t file_hash(const std::string& path) {
-  const auto fail = [&](int file) {
-    const int error = errno;
-    if (file >= 0) ::close(file);
-    throw Error(ErrorCode::kIo, str(path, ": cannot read: ", std::strerror(error)));
-  };
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) fail(file);
-  struct stat info {};
-  if (::fstat(file, &info) != 0) fail(file);
-  const auto bytes = static_cast<std::size_t>(info.st_size);
-  if (bytes == 0) {
-    ::close(file);
-    return content_hash(nullptr, 0);
+  constexpr std::size_t kChunk = 1 << 20;
+  std::ifstream in(path, std::ios::binary);
+  std::vector<char> chunk(kChunk);
+  std::int64_t hash = 0;
+  while (in) {
+    in.read(chunk.data(), kChunk);
+    const std::int64_t pair[2] = {
+        hash, content_hash(chunk.data(), static_cast<std::size_t>(in.gcount()))};
+    hash = content_hash(pair, sizeof pair);
   }
-  void* data = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0);
-  if (data == MAP_FAILED) fail(file);
-  const std::int64_t hash = content_hash(data, bytes);
-  ::munmap(data, bytes);
-  ::close(file);
+  if (!in.eof()) throw Error(ErrorCode::kIo, path + ": cannot read");
   return hash;
 }
 

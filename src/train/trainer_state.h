@@ -58,7 +58,7 @@ TrainerState parse_trainer_state(const std::string& text, const std::string& whe
 
 // Not cryptographic; finds truncation and flipped bits.
 std::int64_t content_hash(const void* data, std::size_t bytes);
-// The same of a whole file. Throws Error(kIo).
+// Of a whole file, read in chunks. Throws Error(kIo).
 std::int64_t file_hash(const std::string& path);
 
 }  // namespace moesmith::train

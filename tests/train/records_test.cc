@@ -92,8 +92,17 @@ TEST(content_hash, sees_every_bit_and_the_length) {
   const std::string zeros(64, '\0');
   EXPECT_NE(content_hash(zeros.data(), 33), content_hash(zeros.data(), 34));
   TempFolder folder;
-  spill(folder / "file", data);
-  EXPECT_EQ(file_hash(folder / "file"), hash);
+  const std::string large(3'000'000, 'x');  // more than one chunk
+  spill(folder / "file", large);
+  const std::int64_t whole = file_hash(folder / "file");
+  for (const std::size_t at : {std::size_t{0}, large.size() / 2, large.size() - 1}) {
+    std::string other = large;
+    other[at] = 'y';
+    spill(folder / "file", other);
+    EXPECT_NE(file_hash(folder / "file"), whole) << at;
+  }
+  spill(folder / "file", large);
+  EXPECT_EQ(file_hash(folder / "file"), whole);
   EXPECT_THROW(file_hash(folder / "none"), Error);
 }
 

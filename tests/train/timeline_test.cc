@@ -123,6 +123,9 @@ TEST(cadence, spreads_a_number_per_epoch) {
   const Cadence c(o, t, true);
   EXPECT_EQ(steps_where(c, t, &StepActions::save), (Steps{4, 8, 12, 16}));
   EXPECT_EQ(steps_where(c, t, &StepActions::evaluate).size(), 8u);
+  o.max_steps = 6;  // less than an epoch
+  const Timeline cut = timeline(o, 8);
+  EXPECT_EQ(steps_where(Cadence(o, cut, true), cut, &StepActions::save), (Steps{4, 6}));
 }
 
 TEST(cadence, does_nothing_it_was_not_asked_for) {
