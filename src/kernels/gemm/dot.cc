@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Few rows or few columns, both operands contiguous along k: each element of
-// the larger operand is read once, straight from where it lies (a weight in its
-// memory map, when decoding).
+// Few rows or few columns, both operands contiguous along k: each element of the larger operand is
+// read once, straight from where it lies (a weight in its memory map, when decoding).
 #include "kernels/gemm/product.h"
 #include "kernels/gemm/scratch.h"
 

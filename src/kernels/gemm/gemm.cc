@@ -12,17 +12,14 @@
 namespace moesmith::kernels::gemm {
 namespace {
 
-// Waking the pool costs some microseconds: below this many multiplications one
-// thread is sooner done.
+// Waking the pool costs some microseconds: below this many multiplications one thread is sooner
+// done.
 constexpr std::int64_t kSerialProducts = 1 << 16;
-// Few columns never count: with many rows the sums stay in the order of k, as MKL's are, or the
-// rounding of another order grows through a deep f32 model past what golden data allow.
-// Up to this many rows inner products of the plain rows beat packing B, whose
-// cost is that of about five rows of A.
+// Up to this many rows inner products of the plain rows beat packing B, whose cost is that of about
+// five rows of A.
 constexpr std::int64_t kDotRows = 8;
 constexpr std::int64_t kMinDotK = 64;  // below it the sums across lanes dominate
-// A transposed A is packed as if it were B, at unit stride, when B is that
-// narrow.
+// A transposed A is packed as if it were B, at unit stride, when B is that narrow.
 constexpr std::int64_t kSwapColumns = 32;
 
 bool is_float(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; }
@@ -55,8 +52,8 @@ void validate(const Args& args) {
   }
 }
 
-// A stride along an axis of length 1 is never used: makes it say so, so that
-// the paths see a unit stride where they can.
+// A stride along an axis of length 1 is never used: makes it say so, so that the paths see a unit
+// stride where they can.
 Operand normalised(Operand x, std::int64_t rows, std::int64_t cols) {
   if (cols <= 1) x.col_stride = 1;
   if (rows <= 1 && x.col_stride != 1) x.row_stride = 1;
@@ -143,11 +140,9 @@ void run(const Args& args, ThreadPool& pool) {
   p.args.b = normalised(args.b, args.k, args.n);
   p.tile = &cpu::tile_for(active_isa(), args.a.dtype, args.b.dtype);
   const bool rows_along_k = p.args.a.col_stride == 1 && p.args.b.row_stride == 1;
-  // f32 with many rows keeps the sums in the order of k, as MKL's are: through
-  // a deep model the rounding of another order grows past what golden data
-  // allow.
-  const bool few = args.m <= kDotRows || (args.n <= kDotRows && p.args.a.dtype == DType::kBF16);
-  if (rows_along_k && few && args.k >= kMinDotK) {
+  // Not for few columns: with many rows the sums stay in the order of k, as MKL's are, or the
+  // rounding of another order grows through a deep f32 model past what golden data allow.
+  if (rows_along_k && args.m <= kDotRows && args.k >= kMinDotK) {
     return run_dot(p, pool);
   }
   if (p.args.a.col_stride != 1 && args.n <= kSwapColumns && args.n < args.m) {

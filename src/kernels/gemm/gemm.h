@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// C[m,n] = alpha * A[m,k] B[k,n] (+ C): the dense product of the decoder.
-// Operands f32 or bf16, sums in f32.
+// C[m,n] = alpha * A[m,k] B[k,n] (+ C): the dense product of the decoder. Operands f32 or bf16,
+// sums in f32.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ namespace moesmith::kernels::gemm {
 
 class PackedB;
 
-// A matrix in memory: element (i, j) is data[i * row_stride + j * col_stride].
-// One of the strides is 1.
+// A matrix in memory: element (i, j) is data[i * row_stride + j * col_stride]. One of the strides
+// is 1.
 struct Operand {
   const void* data = nullptr;
   DType dtype = DType::kF32;  // kF32 or kBF16
@@ -48,9 +48,8 @@ struct Args {
   DType bias_dtype = DType::kF32;
 };
 
-// bf16 products run in bf16 with f32 sums only when a and b are both bf16;
-// otherwise a bf16 operand is widened. Bitwise the same for any thread count.
-// Throws Error(kInternal) on a malformed Args.
+// bf16 products run in bf16 with f32 sums only when a and b are both bf16; otherwise a bf16 operand
+// is widened. Bitwise the same for any thread count. Throws Error(kInternal) on a malformed Args.
 void run(const Args& args, ThreadPool& pool);
 
 // Plain loops with double sums: the oracle of the tests.

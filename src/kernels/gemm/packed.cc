@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Blocks of C by register tiles. B is packed block by block by the task that
-// uses it; A is read where it lies when its rows are contiguous words, else
-// packed once for all tasks.
+// Blocks of C by register tiles. B is packed block by block by the task that uses it; A is read
+// where it lies when its rows are contiguous words, else packed once for all tasks.
 #include <cstring>
 
 #include "kernels/gemm/packed_b.h"
@@ -148,8 +147,7 @@ void run_packed(const Product& p, ThreadPool& pool) {
   const std::int64_t num_tiles = p.num_row_tiles();
   const std::int64_t columns = block_columns(p);
   const std::int64_t num_col_blocks = ceil_div(p.args.n, columns);
-  // Enough tasks for an even load; how m and n are cut does not change a bit of
-  // the result.
+  // Enough tasks for an even load; how m and n are cut does not change a bit of the result.
   const std::int64_t wanted = ceil_div(4 * pool.num_threads(), num_col_blocks);
   const std::int64_t block_tiles =
       std::clamp(ceil_div(num_tiles, wanted), kMinBlockTiles,

@@ -13,19 +13,17 @@ namespace moesmith::kernels::gemm {
 
 class PackedB {
  public:
-  // b is [k, n] and not referred to afterwards. a_dtype is what it will be
-  // multiplied with; bf16 stays bf16 where the active instruction set
-  // multiplies bf16, else it is widened.
+  // b is [k, n] and not referred to afterwards. a_dtype is what it will be multiplied with; bf16
+  // stays bf16 where the active instruction set multiplies bf16, else it is widened.
   PackedB(const Operand& b, std::int64_t k, std::int64_t n, DType a_dtype, ThreadPool& pool);
 
   std::int64_t k() const { return k_; }
   std::int64_t n() const { return n_; }
   std::int64_t bytes() const { return bytes_; }
-  // The tile that the panels were made for. Throws Error(kInternal) when a
-  // product with `a_dtype` would need another one.
+  // The tile that the panels were made for. Throws Error(kInternal) when a product with
+  // `a_dtype` would need another one.
   const cpu::Tile& tile_with(DType a_dtype) const;
-  // Panel [words, vecs * lanes] of the columns from n0 on, for the words
-  // [begin, end) of k.
+  // Panel [words, vecs * lanes] of the columns from n0 on, for the words [begin, end) of k.
   const void* panel(std::int64_t word_begin, std::int64_t word_end, std::int64_t n0) const;
 
  private:

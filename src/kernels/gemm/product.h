@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the paths of run() share: the checked problem with its tile, and where
-// its rows and columns are cut. All cuts along k are functions of the problem
-// alone.
+// What the paths of run() share: the checked problem with its tile, and where its rows and columns
+// are cut. All cuts along k are functions of the problem alone.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +13,8 @@
 
 namespace moesmith::kernels::gemm {
 
-// Words of k packed at a time. 64 columns of 1024 words are 256 KiB: two such
-// panels and the rows they meet stay in an L2 cache of 1 MiB.
+// Words of k packed at a time. 64 columns of 1024 words are 256 KiB: two such panels and the rows
+// they meet stay in an L2 cache of 1 MiB.
 constexpr std::int64_t kChunkWords = 1024;
 
 struct Product {
@@ -30,8 +29,7 @@ struct Product {
   }
   // Words before chunk c; the chunks differ by at most one word.
   std::int64_t chunk_begin(std::int64_t c) const { return num_words() * c / num_chunks(); }
-  // Rows are cut evenly into tiles of at most kTileRows, so that no tile is
-  // left nearly empty.
+  // Rows are cut evenly into tiles of at most kTileRows, so that no tile is left nearly empty.
   std::int64_t num_row_tiles() const { return ceil_div(args.m, cpu::kTileRows); }
   std::int64_t row_begin(std::int64_t t) const { return args.m * t / num_row_tiles(); }
 };
@@ -41,8 +39,7 @@ inline const char* element(const Operand& x, std::int64_t i, std::int64_t j) {
          (i * x.row_stride + j * x.col_stride) * (x.dtype == DType::kBF16 ? 2 : 4);
 }
 
-// Writes alpha * sums + bias (+ C) for rows [i, i + num_rows) and columns [j, j
-// + num_cols).
+// Writes alpha * sums + bias (+ C) for rows [i, i + num_rows) and columns [j, j + num_cols).
 void finish(const Product& p,
             std::int64_t i,
             std::int64_t num_rows,
@@ -51,8 +48,7 @@ void finish(const Product& p,
             const float* sums,
             std::int64_t ld);
 
-// Runs the tasks on the pool, or here when the product is too small to wake
-// anybody for.
+// Runs the tasks on the pool, or here when the product is too small to wake anybody for.
 void run_tasks(const Product& p,
                ThreadPool& pool,
                std::int64_t num_tasks,

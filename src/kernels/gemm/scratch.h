@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packing buffers, one set per thread, kept between calls: a steady state
-// allocates nothing.
+// Packing buffers, one set per thread, kept between calls: a steady state allocates nothing.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +11,7 @@ namespace moesmith::kernels::gemm {
 
 class Buffer {
  public:
-  // At least `bytes` bytes, 64-byte aligned; what was there before is lost when
-  // it grows.
+  // At least `bytes` bytes, 64-byte aligned; what was there before is lost when it grows.
   void* reserve(std::int64_t bytes) {
     if (bytes > capacity_) {
       data_.reset();
@@ -38,8 +36,8 @@ class Buffer {
   std::int64_t capacity_ = 0;
 };
 
-// `a` and `bias` belong to the thread that calls run() and are read by all; the
-// others to the thread that runs a task.
+// `a` and `bias` belong to the thread that calls run() and are read by all; the others to the
+// thread that runs a task.
 struct Scratch {
   Buffer a, bias, b, sums;
 };

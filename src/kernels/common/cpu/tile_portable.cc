@@ -6,18 +6,12 @@
 
 namespace moesmith::kernels::cpu::portable {
 
-const Tile &f32_tile() {
+const Tile& f32_tile() {
   using V = PortableVectors;
-  static constexpr Tile kTile{IsaLevel::kPortable,
-                              DType::kF32,
-                              V::kLanes,
-                              V::kVecs,
-                              multiply<V>,
-                              pack<V>,
-                              widen<V>,
-                              finish<V>,
-                              dot<V>};
+  static constexpr Tile kTile{
+      IsaLevel::kPortable, DType::kF32, V::kLanes, V::kVecs, multiply<V>, pack<V>, widen<V>,
+      finish<V>,           dot<V>};
   return kTile;
 }
 
-} // namespace moesmith::kernels::cpu::portable
+}  // namespace moesmith::kernels::cpu::portable
