@@ -104,9 +104,9 @@ int run(const Arguments& arguments) {
   const int num_threads = ThreadPool(static_cast<int>(config.runtime.threads)).num_threads();
   const std::int64_t tokens = checked_mul(config.train.micro_batch_size, config.train.sequence_len);
   print_table(
-      memory_table(train::plan_memory(model::estimate_memory(request, tokens, num_threads), 0)));
-  print_line(str("  for a micro-batch of ", count_text(tokens), " tokens on ", num_threads,
-                 " threads, data left out"));
+      memory_table(train::plan_memory(model::estimate_memory(request, tokens, num_threads))));
+  print_line(
+      str("  for a micro-batch of ", count_text(tokens), " tokens on ", num_threads, " threads"));
   return kDone;
 }
 
