@@ -127,6 +127,7 @@ class Run {
     check_memory(data);
     model::CausalLM model = model::CausalLM::load(load_request(job_, base_), pool_);
     require_vocabulary(tokenizer, model);
+    note_positions(model);
     Optimizer optimizer(model.parameters(), job_.train, pool_);
     if (resume) restore(resume->folder, resume->state, model, optimizer);
     TrainLog log(job_.train.output_dir + "/trainer_log.jsonl", state.log_bytes);
@@ -176,6 +177,13 @@ class Run {
     throw Error(ErrorCode::kInvalidInput,
                 str(base_.tokenizer_folder, ": the tokenizer has ", tokenizer.vocab_size(),
                     " tokens, expected at most the model's vocab_size of ", model.vocab_size()));
+  }
+
+  void note_positions(const model::CausalLM& model) {
+    if (job_.train.sequence_len <= model.max_position_embeddings()) return;
+    observer_.on_note(str("sequence_len is ", job_.train.sequence_len, ", the model was made for ",
+                          model.max_position_embeddings(),
+                          " positions: what lies beyond them is new to it"));
   }
 
   void finish(Saver& saver, const TrainerState& state, TrainResult& result) {
