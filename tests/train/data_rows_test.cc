@@ -116,6 +116,40 @@ TEST_F(Rows, refuses_what_is_not_a_row_and_says_where) {
               HasSubstr("e.json[1]: got integer 3"));
 }
 
+TEST_F(Rows, reads_arrays_whose_strings_hold_brackets) {
+  EXPECT_THAT(texts(at(write("a.json",
+                             "\xef\xbb\xbf\n[ {\"text\": \"a]},{[\\\"\\\\\"} ,\n"
+                             "{\"text\": \"b\", \"x\": [{\"y\": [1]}]}\n] \n"))),
+              ElementsAre("a]},{[\"\\", "b"));
+  EXPECT_THAT(texts(at(write("b.json", "[]"))), ElementsAre());
+  EXPECT_THAT(texts(at(write("c.json", " [ \n ] "))), ElementsAre());
+}
+
+TEST_F(Rows, refuses_broken_arrays) {
+  const auto error = [&](const std::string& content) {
+    return error_of(at(write("a.json", content)));
+  };
+  EXPECT_THAT(error("["), HasSubstr("a.json[0]: the file ends inside the array"));
+  EXPECT_THAT(error("[{\"text\": \"a\"}"), HasSubstr("a.json[0]: the file ends inside"));
+  EXPECT_THAT(error("[{\"text\": \"a\"},"), HasSubstr("a.json[1]: the file ends inside"));
+  EXPECT_THAT(error("[{\"text\": \"a\"}] x"), HasSubstr("text follows the end of the array"));
+  EXPECT_THAT(error("[{\"text\": \"a\"},]"), HasSubstr("a.json[1]"));
+  EXPECT_THAT(error("[{\"text\": \"a\"} {}]"), HasSubstr("a.json[0]"));
+}
+
+TEST_F(Rows, refuses_a_row_of_100_mb_before_reading_it_whole) {
+  const std::string big(std::size_t{100} << 20, 'x');
+  EXPECT_THAT(error_of(at(write("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"" + big))),
+              HasSubstr("a.jsonl:2: got a row of more than 64 MiB"));
+  EXPECT_THAT(error_of(at(write("b.json", "[{\"text\": \"" + big))),
+              HasSubstr("b.json[0]: got a row of more than 64 MiB"));
+}
+
+TEST_F(Rows, of_an_empty_file_are_none) {
+  EXPECT_THAT(texts(at(write("a.jsonl", ""))), ElementsAre());
+  EXPECT_THAT(texts(at(write("b.jsonl", "\n\r\n \t\n"))), ElementsAre());
+}
+
 TEST(split, parses_names_and_slices_and_nothing_else) {
   EXPECT_EQ(parse_split("train").range(7), (std::pair<std::int64_t, std::int64_t>(0, 7)));
   EXPECT_EQ(parse_split("train[10%:50%]").range(10), (std::pair<std::int64_t, std::int64_t>(1, 5)));

@@ -91,7 +91,7 @@ char32_t hex(std::string_view text, std::size_t at, std::size_t count) {
 
 // What Python makes of a backslash before a character outside of ASCII: the escape itself, as text.
 void append_backslash_replacement(std::string& out, char32_t c) {
-  char text[12];
+  char text[16];
   std::snprintf(text, sizeof text,
                 c < 0x100     ? "x%02x"
                 : c < 0x10000 ? "u%04x"

@@ -14,7 +14,8 @@ constexpr int kMaxEvalDepth = 2000;  // nodes being evaluated inside one another
 constexpr int kMaxCallDepth = 200;   // macros and recursive loops inside one another
 constexpr std::int64_t kMaxRange = 100'000;            // items of a range, as jinja2's sandbox
 constexpr std::int64_t kMaxStringBytes = 256LL << 20;  // of one string, the output included
-// Evaluated nodes, plus items and 16-byte units of text that were made: seconds, and about 1 GB.
-constexpr std::int64_t kMaxWork = 50'000'000;
+// Evaluated nodes, plus items and 16-byte units of text that were made: a second or two, and less
+// than 1 GB. A conversation of 4,000 turns and 16 MB stays within it.
+constexpr std::int64_t kMaxWork = 20'000'000;
 
 }  // namespace moesmith::text::jinja

@@ -37,7 +37,7 @@ class Parser {
   [[noreturn]] void error(const std::string& what, int line = 0) const;
 
   // parser_statements.cc
-  Body statements(std::string_view tag, std::initializer_list<std::string_view> ends);
+  Body statements(std::string_view tag, int opened, std::initializer_list<std::string_view> ends);
   Body nested(std::string_view tag, std::initializer_list<std::string_view> ends);
   std::unique_ptr<Stmt> statement();
   std::unique_ptr<Stmt> make(StmtKind kind, int line) const;

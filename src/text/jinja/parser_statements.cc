@@ -83,11 +83,12 @@ std::unique_ptr<Stmt> Parser::make(StmtKind kind, int line) const {
   return stmt;
 }
 
-Body Parser::parse() { return statements("", {}); }
+Body Parser::parse() { return statements("", 1, {}); }
 
 // Up to one of `ends`, whose name stays the current token; without `ends` up to the end.
-Body Parser::statements(std::string_view tag, std::initializer_list<std::string_view> ends) {
-  const int opened = current().line;
+Body Parser::statements(std::string_view tag,
+                        int opened,
+                        std::initializer_list<std::string_view> ends) {
   Body body;
   while (true) {
     const Token& token = current();
@@ -120,9 +121,10 @@ Body Parser::statements(std::string_view tag, std::initializer_list<std::string_
 // The body behind a tag that is not closed yet.
 Body Parser::nested(std::string_view tag, std::initializer_list<std::string_view> ends) {
   const Nest nest(*this);
+  const int opened = current().line;
   skip_operator(":");
   expect_kind(TokenKind::kBlockEnd, "'%}'");
-  return statements(tag, ends);
+  return statements(tag, opened, ends);
 }
 
 std::unique_ptr<Stmt> Parser::statement() {

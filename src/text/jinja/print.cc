@@ -52,7 +52,7 @@ std::string repr_dict(const Dict& dict) {
 }
 
 void append_escape(std::string& out, char32_t c) {
-  char text[12];
+  char text[16];
   const auto code = static_cast<unsigned>(c);
   std::snprintf(text, sizeof text,
                 c < 0x100     ? "\\x%02x"

@@ -49,7 +49,7 @@ class Dumper {
   }
 
   void unit(unsigned code) {
-    char text[8];
+    char text[16];
     std::snprintf(text, sizeof text, "\\u%04x", code);
     out_ += text;
   }

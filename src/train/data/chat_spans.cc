@@ -115,8 +115,11 @@ std::optional<std::vector<std::size_t>> token_offsets(const text::Tokenizer& tok
   offsets.reserve(ids.size() + 1);
   text::StreamDecoder decoder(tokenizer, false);
   std::size_t at = 0;
-  const auto follow = [&](const std::string& piece) {
-    if (!text.substr(at).starts_with(piece)) return false;
+  const auto follow = [&](std::string_view piece) {
+    const std::string_view rest = text.substr(at);
+    // SentencePiece puts a space before each stretch between special tokens.
+    if (!rest.starts_with(piece) && piece.starts_with(' ')) piece.remove_prefix(1);
+    if (!rest.starts_with(piece)) return false;
     at += piece.size();
     return true;
   };

@@ -15,6 +15,7 @@
 
 #include "core/text.h"
 #include "moesmith/error.h"
+#include "train/data/row_text.h"
 #include "train/data/split.h"
 
 namespace moesmith::train {
@@ -22,9 +23,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A row is text that a person wrote or a program exported; a line beyond this is another kind of
-// file.
-constexpr std::size_t kMaxLineBytes = std::size_t{64} << 20;
 constexpr std::array<std::string_view, 3> kExtensions{".jsonl", ".json", ".txt"};
 constexpr std::array<std::string_view, 4> kSplitNames{"train", "validation", "valid", "test"};
 
@@ -164,12 +162,16 @@ class Reader {
   std::pair<std::int64_t, std::int64_t> range{0, INT64_MAX};  // rows to visit
 
   void read(const fs::path& path) {
-    if (is_text(path, dataset_.ds_type)) {
-      read_text(path);
-    } else if (starts_with_bracket(path)) {
-      read_array(path);
-    } else {
-      read_lines(path);
+    try {
+      if (is_text(path, dataset_.ds_type)) {
+        read_text(path);
+      } else if (starts_with_bracket(path)) {
+        read_array(path);
+      } else {
+        read_lines(path);
+      }
+    } catch (const std::ios_base::failure&) {  // the stream buffer's word for a failed read
+      throw Error(ErrorCode::kIo, str(path.string(), ": reading stopped: ", std::strerror(errno)));
     }
   }
 
@@ -200,11 +202,14 @@ class Reader {
   }
 
   void read_array(const fs::path& path) {
-    const io::JsonFile file = io::read_json(path.string());
-    std::int64_t index = 0;
-    for (const io::Json& row : file.value.as_array()) {
-      const std::string where = str(path.string(), "[", index++, "]");
+    std::ifstream file = open(path);
+    const std::string name = path.string();
+    ArrayReader elements(file, name);
+    std::string element;
+    for (std::int64_t index = 0; elements.next(element); ++index) {
       if (!wanted()) continue;
+      const std::string where = str(name, "[", index, "]");
+      const io::Json row = io::Json::parse(element, where);
       require_object(row, where);
       (*visit_)(row, where);
     }
@@ -213,21 +218,15 @@ class Reader {
   void read_lines(const fs::path& path) {
     std::ifstream file = open(path);
     std::string line;
-    for (std::int64_t number = 1; std::getline(file, line); ++number) {
+    for (std::int64_t number = 1;; ++number) {
       const std::string where = str(path.string(), ":", number);
-      if (line.size() > kMaxLineBytes) {
-        throw Error(ErrorCode::kInvalidInput,
-                    str(where, ": got a line of ", human_bytes(static_cast<double>(line.size())),
-                        ", expected at most ", human_bytes(static_cast<double>(kMaxLineBytes))));
-      }
+      if (!next_line(file, line, where)) break;
       strip_line(line, number == 1);
       if (is_blank(line) || !wanted()) continue;
       const io::Json row = io::Json::parse(line, where);
       require_object(row, where);
       (*visit_)(row, where);
     }
-    if (file.bad())
-      throw Error(ErrorCode::kIo, str(path.string(), ": reading stopped: ", std::strerror(errno)));
   }
 
   const DatasetOptions& dataset_;
