@@ -87,7 +87,8 @@ class Checker {
   }
   static void note(GoldenPart& part, const std::string& tensor, double error) {
     ++part.num_tensors;
-    if (part.tensor.empty() || !(error <= part.error)) {
+    // A NaN is the worst there is, and stays.
+    if (part.tensor.empty() || (!std::isnan(part.error) && !(error <= part.error))) {
       part.tensor = tensor;
       part.error = error;
     }
