@@ -21,7 +21,7 @@ std::string describe(const ExpertsRequest& request) {
   const bool mixed = request.compute_dtype != request.weight_dtype;
   if (mixed || (bf16_operands && !multiplies_bf16())) {
     text += mixed ? ", tiles widened to f32 because activations and weights differ in dtype"
-                  : ", tiles widened to f32 because this CPU has no AVX512-BF16";
+                  : ", tiles widened to f32 without AVX512-BF16";
   }
   return text;
 }

@@ -9,6 +9,8 @@ std::string onednn_missing() {
   return "needs oneDNN; this build has none (configured with MOESMITH_ONEDNN=OFF)";
 }
 
+bool onednn_has_bf16() { return false; }
+
 std::string onednn_version() { return "no oneDNN"; }
 
 void onednn_multiply(const kernels::gemm::Args&) {

@@ -134,6 +134,13 @@ void* scratchpad(std::size_t bytes) {
 
 std::string onednn_missing() { return ""; }
 
+bool onednn_has_bf16() {
+  engine();
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto wanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+  return (isa & wanted) == wanted;
+}
+
 std::string onednn_version() {
   const dnnl::version_t* version = dnnl::version();
   return str("oneDNN ", version->major, ".", version->minor, ".", version->patch);

@@ -41,7 +41,7 @@ Operand widen(const Operand& from,
 
 }  // namespace
 
-bool multiplies_bf16() { return active_isa() >= IsaLevel::kAvx512Bf16; }
+bool multiplies_bf16() { return active_isa() >= IsaLevel::kAvx512Bf16 && onednn_has_bf16(); }
 
 void multiply(const Args& args) {
   const bool both_f32 = args.a.dtype == DType::kF32 && args.b.dtype == DType::kF32;

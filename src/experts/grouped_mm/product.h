@@ -21,6 +21,9 @@ bool multiplies_bf16();
 //
 // "" when there is oneDNN, else why not.
 std::string onednn_missing();
+// Whether oneDNN's own kernels may use AVX512-BF16. What lowered the instruction set before the
+// first product still holds after a later rise: oneDNN settles on one once.
+bool onednn_has_bf16();
 // "oneDNN 2.6.3"
 std::string onednn_version();
 // Both operands f32, or both bf16.
