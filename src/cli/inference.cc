@@ -2,6 +2,7 @@
 // moesmith inference: a reply to a prompt from a flag or stdin, or a chat, streamed as it is made.
 #include <unistd.h>
 
+#include <algorithm>
 #include <iostream>
 #include <iterator>
 
@@ -29,13 +30,17 @@ class Session {
 
   // Streams the reply to stdout until it ends or `stop` is set; returns it.
   std::string reply(const Prompt& prompt, const std::atomic<bool>& stop) {
-    const std::vector<std::int32_t> tokens =
-        tokenizer_.encode(prompt.text, prompt.add_special_tokens);
+    std::vector<std::int32_t> tokens = tokenizer_.encode(prompt.text, prompt.add_special_tokens);
+    // A post-processor may close every text with the end token; the reply is still to come.
+    if (prompt.add_special_tokens && tokens.size() > 1 &&
+        std::binary_search(stops_.begin(), stops_.end(), tokens.back())) {
+      tokens.pop_back();
+    }
     text::StreamDecoder decoder(tokenizer_, true);
     std::string whole;
     const auto emit = [&](const std::string& piece) {
       whole += piece;
-      print_text(piece);
+      print_text(stdout_is_terminal() ? harmless(piece) : piece);
     };
     train::generate(model_, tokens, stops_, options_, [&](std::int32_t token) {
       emit(decoder.push(token));

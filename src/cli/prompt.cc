@@ -3,20 +3,9 @@
 #include "cli/prompt.h"
 
 #include "core/text.h"
+#include "train/data/prompt.h"
 
 namespace moesmith::cli {
-namespace {
-
-// What train/data renders an alpaca row without an input to, up to the reply.
-std::string alpaca_prompt(const std::string& instruction) {
-  return "Below is an instruction that describes a task. Write a response that appropriately "
-         "completes the "
-         "request.\n\n### Instruction:\n" +
-         instruction + "\n\n### Response:\n";
-}
-
-}  // namespace
-
 void Conversation::add(std::string_view role, std::string_view content) {
   io::Json message = io::Json::object();
   message.set("role", role);
@@ -57,7 +46,7 @@ Prompt PromptFormat::instruction(const std::string& text) const {
     conversation.add("user", text);
     return chat(conversation);
   }
-  return {kind_ == Kind::kAlpaca ? alpaca_prompt(text) : text, true};
+  return {kind_ == Kind::kAlpaca ? train::alpaca_prompt(text, "") : text, true};
 }
 
 Prompt PromptFormat::chat(const Conversation& conversation) const {

@@ -116,6 +116,19 @@ void set_status(std::string_view line) {
   draw();
 }
 
+std::string harmless(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
+    if (control && c != '\n' && c != '\t') {
+      out += "\xEF\xBF\xBD";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
 std::string bold(std::string_view text) {
   return can_color() ? "\x1b[1m" + std::string(text) + "\x1b[0m" : std::string(text);
 }

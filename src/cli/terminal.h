@@ -25,6 +25,9 @@ void print_text(std::string_view text);
 // nothing unless can_draw().
 void set_status(std::string_view line);
 
+// What a model wrote, with control characters that would move the cursor as U+FFFD.
+std::string harmless(std::string_view text);
+
 // For emphasis where can_color(), else as it is.
 std::string bold(std::string_view text);
 

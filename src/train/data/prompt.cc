@@ -24,7 +24,7 @@ class Alpaca final : public PromptFormat {
     const std::string& input = string_field(row, "input", where, &none);
     const std::string& output = string_field(row, "output", where);
     Sample sample;
-    sample.input_ids = tokenizer_.encode(prompt(instruction, input), true);
+    sample.input_ids = tokenizer_.encode(alpaca_prompt(instruction, input), true);
     // A post-processor may close every text with the end token; the answer is still to come.
     if (!sample.input_ids.empty() && sample.input_ids.back() == end_) sample.input_ids.pop_back();
     sample.trained.assign(sample.input_ids.size(), train_on_inputs_ ? 1 : 0);
@@ -37,21 +37,6 @@ class Alpaca final : public PromptFormat {
   }
 
  private:
-  static std::string prompt(const std::string& instruction, const std::string& input) {
-    if (input.empty()) {
-      return str(
-          "Below is an instruction that describes a task. Write a response that appropriately "
-          "completes the "
-          "request.\n\n### Instruction:\n",
-          instruction, "\n\n### Response:\n");
-    }
-    return str(
-        "Below is an instruction that describes a task, paired with an input that provides further "
-        "context. "
-        "Write a response that appropriately completes the request.\n\n### Instruction:\n",
-        instruction, "\n\n### Input:\n", input, "\n\n### Response:\n");
-  }
-
   bool train_on_inputs_;
   text::Tokenizer tokenizer_;
   std::int32_t end_;
@@ -117,6 +102,19 @@ const std::string& string_field(const io::Json& row,
                 str(where, ": ", key, ": got ", value->describe(), ", expected a string"));
   }
   return value->as_string();
+}
+
+std::string alpaca_prompt(const std::string& instruction, const std::string& input) {
+  if (input.empty()) {
+    return str(
+        "Below is an instruction that describes a task. Write a response that appropriately "
+        "completes the request.\n\n### Instruction:\n",
+        instruction, "\n\n### Response:\n");
+  }
+  return str(
+      "Below is an instruction that describes a task, paired with an input that provides further "
+      "context. Write a response that appropriately completes the request.\n\n### Instruction:\n",
+      instruction, "\n\n### Input:\n", input, "\n\n### Response:\n");
 }
 
 std::unique_ptr<PromptFormat> alpaca_format(const TrainOptions& options,

@@ -23,6 +23,8 @@ class PromptFormat {
                               std::vector<Sample>& out) const = 0;
 };
 
+// Stanford Alpaca's prompt up to the answer; `input` may be empty.
+std::string alpaca_prompt(const std::string& instruction, const std::string& input);
 // {"instruction", "input"?, "output"}: Stanford Alpaca's prompt; the answer and the end token are
 // trained.
 std::unique_ptr<PromptFormat> alpaca_format(const TrainOptions& options,
