@@ -130,6 +130,9 @@ TEST(jinja, ends_hostile_templates_with_an_error) {
         std::string("{{ (['a' * 9999999] * 99999) | join }}"),
         deep_list,
         parentheses + " }}",
+        std::string("{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(60) %}"
+                    "{% set ns.a = [ns.a, ns.a] %}{% set ns.b = [ns.b, ns.b] %}{% endfor %}"
+                    "{{ ns.a == ns.b }}"),
         sum + " }}",
         nots + "1 }}",
         ifs,
@@ -139,6 +142,11 @@ TEST(jinja, ends_hostile_templates_with_an_error) {
     EXPECT_EQ(error.code, ErrorCode::kUnsupported)
         << source.substr(0, 80) << ": " << error.message.substr(0, 200);
   }
+}
+
+TEST(jinja, refuses_variables_that_nest_too_deep) {
+  const io::Json deep = io::Json::parse(std::string(250, '[') + std::string(250, ']'), "deep");
+  EXPECT_THROW(Value::from_json(deep), Error);
 }
 
 TEST(jinja, lets_go_of_values_that_hold_one_another) {

@@ -192,7 +192,7 @@ TEST_F(DataMasks, chat_takes_the_space_that_joins_a_word) {
   EXPECT_EQ(
       mask(
           R"({"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "four it is"}]})"),
-      "<s> [INST] 2+2? [/INST][ four it is</s>]");
+      "<s>  [INST] 2+2? [/INST][ four it is</s>]");  // SentencePiece's own space behind <s>
 }
 
 TEST_F(DataMasks, chat_works_where_the_tokenizer_normalises_the_text) {

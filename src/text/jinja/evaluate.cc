@@ -123,7 +123,10 @@ Value Interpreter::evaluate_dict(const Expr& expr) {
 
 Value Interpreter::evaluate_concat(const Expr& expr) {
   std::string out;
-  for (const ExprPtr& part : expr.parts) out += to_string(evaluate(*part));
+  for (const ExprPtr& part : expr.parts) {
+    out += to_string(evaluate(*part));
+    check_size(out);
+  }
   return text(std::move(out));
 }
 
@@ -131,8 +134,7 @@ Value Interpreter::evaluate_compare(const Expr& expr) {
   Value left = evaluate(*expr.parts[0]);
   for (std::size_t i = 0; i < expr.ops.size(); ++i) {
     Value right = evaluate(*expr.parts[i + 1]);
-    if (left.is_string()) charge(static_cast<std::int64_t>(left.string().size() / 64));
-    if (right.is_sequence()) charge(static_cast<std::int64_t>(right.items().size()));
+    charge((left.weight() + right.weight()) / 4);
     if (!compare(expr.ops[i], left, right)) return false;
     left = std::move(right);
   }

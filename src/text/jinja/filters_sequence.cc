@@ -119,6 +119,7 @@ Value filter_join(Interpreter& interpreter, const Value& value, const Arguments&
     first = false;
     out += to_string(interpreter.attribute_path(item, bound[1]));
     interpreter.charge(1 + static_cast<std::int64_t>(separator.size() / 16));
+    Interpreter::check_size(out);
   }
   return interpreter.text(std::move(out));
 }

@@ -66,10 +66,14 @@ void Interpreter::too_much_work() const {
   unsupported("the template does more than ", kMaxWork, " units of work");
 }
 
-Value Interpreter::text(std::string text, bool markup) {
+void Interpreter::check_size(const std::string& text) {
   if (static_cast<std::int64_t>(text.size()) > kMaxStringBytes) {
     unsupported("a string of more than ", kMaxStringBytes, " bytes");
   }
+}
+
+Value Interpreter::text(std::string text, bool markup) {
+  check_size(text);
   charge(static_cast<std::int64_t>(text.size() / 16));
   return Value(std::move(text), markup);
 }

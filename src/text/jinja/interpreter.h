@@ -62,6 +62,7 @@ class Interpreter {
     work_ += work;
     if (work_ > max_work_) too_much_work();
   }
+  static void check_size(const std::string& text);
   Value text(std::string text, bool markup = false);
   Value list(Items items, SequenceKind kind = SequenceKind::kList);
   // Keeps an object until the end of the rendering.

@@ -38,10 +38,13 @@ void check_hashable(const Value& key) {
   }
 }
 
-int deepest(int depth, const Value& value) {
-  depth = std::max(depth, value.depth() + 1);
-  if (depth > kMaxNesting) unsupported("containers nest deeper than ", kMaxNesting);
-  return depth;
+// Counts `value` as a part of `container`.
+template <class Container>
+void weigh(Container& container, const Value& value) {
+  container.depth = std::max(container.depth, value.depth() + 1);
+  if (container.depth > kMaxNesting) unsupported("containers nest deeper than ", kMaxNesting);
+  container.weight += value.weight();
+  if (container.weight > kMaxWork) unsupported("a container of more than ", kMaxWork, " values");
 }
 
 void insert_slot(Dict& dict, std::uint32_t entry) {
@@ -53,7 +56,8 @@ void insert_slot(Dict& dict, std::uint32_t entry) {
 
 void add(Dict& dict, Value key, Value value) {
   check_hashable(key);
-  dict.depth = deepest(deepest(dict.depth, key), value);
+  weigh(dict, key);
+  weigh(dict, value);
   if (const Value* found = dict.find(key)) {
     *const_cast<Value*>(found) = std::move(value);
     return;
@@ -69,6 +73,29 @@ void add(Dict& dict, Value key, Value value) {
   }
 }
 
+Value convert(const io::Json& json) {
+  if (json.is_bool()) return json.as_bool();
+  if (json.is_integer()) return json.as_integer();
+  if (json.is_double()) return json.as_number();
+  if (json.is_string()) return json.as_string();
+  if (json.is_array()) {
+    Items items;
+    items.reserve(json.as_array().size());
+    for (const io::Json& item : json.as_array()) items.push_back(convert(item));
+    return Value::list(std::move(items));
+  }
+  if (json.is_object()) {
+    const io::JsonObject& object = json.as_object();
+    std::vector<std::pair<Value, Value>> entries;
+    entries.reserve(object.size());
+    for (std::size_t i = 0; i < object.size(); ++i) {
+      entries.emplace_back(object.key(i), convert(object.value(i)));
+    }
+    return Value::dict(std::move(entries));
+  }
+  return Value();
+}
+
 }  // namespace
 
 Value Value::undefined(std::string message) {
@@ -80,7 +107,7 @@ Value Value::undefined(std::string message) {
 Value Value::sequence(SequenceKind kind, Items items) {
   auto sequence = std::make_shared<Sequence>();
   sequence->kind = kind;
-  for (const Value& item : items) sequence->depth = deepest(sequence->depth, item);
+  for (const Value& item : items) weigh(*sequence, item);
   sequence->items = std::move(items);
   Value value;
   value.value_ = std::shared_ptr<const Sequence>(std::move(sequence));
@@ -89,7 +116,12 @@ Value Value::sequence(SequenceKind kind, Items items) {
 
 Value Value::range(std::int64_t start, std::int64_t stop, std::int64_t step, Items items) {
   auto sequence = std::make_shared<Sequence>();
-  *sequence = {SequenceKind::kRange, std::move(items), start, stop, step};
+  sequence->kind = SequenceKind::kRange;
+  sequence->weight += static_cast<std::int64_t>(items.size());
+  sequence->items = std::move(items);
+  sequence->start = start;
+  sequence->stop = stop;
+  sequence->step = step;
   Value value;
   value.value_ = std::shared_ptr<const Sequence>(std::move(sequence));
   return value;
@@ -105,26 +137,11 @@ Value Value::dict(std::vector<std::pair<Value, Value>> entries) {
 }
 
 Value Value::from_json(const io::Json& json) {
-  if (json.is_bool()) return json.as_bool();
-  if (json.is_integer()) return json.as_integer();
-  if (json.is_double()) return json.as_number();
-  if (json.is_string()) return json.as_string();
-  if (json.is_array()) {
-    Items items;
-    items.reserve(json.as_array().size());
-    for (const io::Json& item : json.as_array()) items.push_back(from_json(item));
-    return list(std::move(items));
+  try {
+    return convert(json);
+  } catch (const Fault& fault) {
+    throw Error(fault.code(), fault.what());
   }
-  if (json.is_object()) {
-    const io::JsonObject& object = json.as_object();
-    std::vector<std::pair<Value, Value>> entries;
-    entries.reserve(object.size());
-    for (std::size_t i = 0; i < object.size(); ++i) {
-      entries.emplace_back(object.key(i), from_json(object.value(i)));
-    }
-    return dict(std::move(entries));
-  }
-  return Value();
 }
 
 std::int64_t Value::integer() const {
@@ -145,6 +162,12 @@ const void* Value::identity() const noexcept {
 int Value::depth() const noexcept {
   if (is_sequence()) return sequence().depth;
   return is_dict() ? dict().depth : 0;
+}
+
+std::int64_t Value::weight() const noexcept {
+  if (is_sequence()) return sequence().weight;
+  if (is_dict()) return dict().weight;
+  return is_string() ? 1 + static_cast<std::int64_t>(string().size() / 16) : 1;
 }
 
 const Value* Dict::find(const Value& key) const {

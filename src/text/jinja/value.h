@@ -38,6 +38,7 @@ struct Sequence {
   Items items;
   std::int64_t start = 0, stop = 0, step = 1;  // of a range: for printing
   int depth = 1;                               // levels of nested containers
+  std::int64_t weight = 1;                     // see Value::weight
   mutable bool consumed = false;               // a generator gives its items once
 };
 
@@ -57,14 +58,15 @@ class Value {
   Value(std::shared_ptr<Object> object) noexcept : value_(std::move(object)) {}
 
   static Value undefined(std::string message);
-  // Throws Error(kUnsupported) when containers nest deeper than kMaxNesting (limits.h).
+  // Throws Fault (fault.h) when containers nest or hold more than limits.h allows.
   static Value sequence(SequenceKind kind, Items items);
   static Value list(Items items) { return sequence(SequenceKind::kList, std::move(items)); }
   static Value tuple(Items items) { return sequence(SequenceKind::kTuple, std::move(items)); }
   static Value range(std::int64_t start, std::int64_t stop, std::int64_t step, Items items);
   // A later entry replaces the value of an earlier one with an equal key. Throws
-  // Error(kInvalidInput) for a key that cannot be hashed (list, dict).
+  // Fault for a key that cannot be hashed (list, dict).
   static Value dict(std::vector<std::pair<Value, Value>> entries);
+  // Throws Error(kUnsupported) beyond the same bounds.
   static Value from_json(const io::Json& json);
 
   bool is_undefined() const noexcept { return value_.index() == 0; }
@@ -96,6 +98,9 @@ class Value {
   // Address of what copies share, to tell two containers apart.
   const void* identity() const noexcept;
   int depth() const noexcept;
+  // Values in it, a shared one as often as it occurs, and 16-byte units of text: what printing or
+  // comparing it costs.
+  std::int64_t weight() const noexcept;
 
  private:
   std::variant<std::shared_ptr<const Undefined>,
@@ -115,6 +120,7 @@ struct Dict {
   std::vector<std::pair<Value, Value>> entries;
   std::vector<std::uint32_t> slots;  // open addressing, a power of two; empty for few entries
   int depth = 1;
+  std::int64_t weight = 1;
 
   // nullptr when there is no such key; throws as Value::dict for a key that cannot be hashed.
   const Value* find(const Value& key) const;
