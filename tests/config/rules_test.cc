@@ -154,7 +154,8 @@ TEST(rules, special_tokens_other_than_padding_are_refused) {
 TEST(rules, resuming_may_be_a_boolean) {
   EXPECT_EQ(parse("resume_from_checkpoint: yes\n").train.resume_from_checkpoint, "true");
   EXPECT_EQ(parse("resume_from_checkpoint: false\n").train.resume_from_checkpoint, "");
-  EXPECT_EQ(parse("resume_from_checkpoint: out/checkpoint-5\n").train.resume_from_checkpoint, "out/checkpoint-5");
+  EXPECT_EQ(parse("resume_from_checkpoint: out/checkpoint-5\n").train.resume_from_checkpoint,
+            "out/checkpoint-5");
 }
 
 TEST(rules, sampling_uses_the_seed) { EXPECT_EQ(parse("seed: 7\n").generation.seed, 7); }
