@@ -90,12 +90,12 @@ void print_experts(const model::Decoder& decoder, const std::string& implementat
 
 int run(const Arguments& arguments) {
   const config::Config config = read_config(arguments, config::Purpose::kTrain);
-  print_text(config::resolved_yaml(config));
   const model::LoadRequest request = training_request(config);
   // `eager` takes every request, so the model can be described even where the wanted one refuses.
   model::LoadRequest described = request;
   described.model.experts_implementation = "eager";
   const auto decoder = model::describe_decoder(described, true);
+  print_text(config::resolved_yaml(config));
   print_model(*decoder, request.folder);
   print_line("");
   print_table(trained_table(trained_tensors(*decoder)));

@@ -40,7 +40,7 @@ TEST(progress, durations_and_counts_are_readable) {
 TEST(progress, the_bar_fills_and_fits_the_width) {
   train::StepReport r = report();
   EXPECT_EQ(status_text(r, 80),
-            "step 12/400 [------------------] loss 2.3457  lr 1.90e-04  1,234 tok/s  ETA 1:02");
+            "step 12/400 [-----------------] loss 2.3457  lr 1.90e-04  1,234 tok/s  ETA 1:02");
   r.step = 400;
   EXPECT_THAT(status_text(r, 200), HasSubstr("[########################################]"));
   for (int width : {10, 40, 60, 80, 120}) {
@@ -72,13 +72,12 @@ TEST(tables, trained_tensors_share_a_row_over_layers) {
   tensors.push_back({"model.norm.weight", {8}, 8});
   EXPECT_THAT(
       trained_table(tensors),
-      ElementsAre(
-          "  trained tensor                                shape     tensors   parameters",
-          "  layers.{0-2,5}.self_attn.q_proj.lora_A        [4, 8]          4          128",
-          "  layers.{0-2}.mlp.experts.base_layer.lora_B    [16, 4]         3          192",
-          "  layers.5.mlp.experts.base_layer.lora_B        [16, 8]         1          128",
-          "  norm.weight                                   [8]             1            8",
-          "  all                                                           9          456"));
+      ElementsAre("  trained tensor                               shape     tensors   parameters",
+                  "  layers.{0-2,5}.self_attn.q_proj.lora_A       [4, 8]          4          128",
+                  "  layers.{0-2}.mlp.experts.base_layer.lora_B   [16, 4]         3          192",
+                  "  layers.5.mlp.experts.base_layer.lora_B       [16, 8]         1          128",
+                  "  norm.weight                                  [8]             1            8",
+                  "  all                                                          9          456"));
 }
 
 TEST(tables, memory_says_what_counts) {
@@ -89,8 +88,8 @@ TEST(tables, memory_says_what_counts) {
   const auto lines = memory_table(plan);
   ASSERT_EQ(lines.size(), 4u);
   EXPECT_THAT(lines[1], HasSubstr("not counted"));
-  EXPECT_THAT(lines[3], HasSubstr("1 MiB"));
-  EXPECT_THAT(lines[3], HasSubstr("of 1 GiB available"));
+  EXPECT_THAT(lines[3], HasSubstr("1.0 MiB"));
+  EXPECT_THAT(lines[3], HasSubstr("of 1.0 GiB available"));
 }
 
 }  // namespace
