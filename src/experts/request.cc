@@ -44,7 +44,7 @@ void check_sizes(const ExpertsRequest& r) {
   checked_mul(checked_mul(checked_mul(r.max_tokens, r.top_k), widest), 8);
   checked_mul(checked_mul(checked_mul(r.num_experts, r.hidden), checked_mul(2, r.inter)), 8);
   for (const LoraSpec* lora : {&r.gate_up_lora, &r.down_lora}) {
-    const std::int64_t rank = round_up(checked_add(lora->lora_rank, 15), 16);
+    const std::int64_t rank = checked_add(lora->lora_rank, 15);  // rounded up to 16 it is no more
     checked_mul(checked_mul(checked_mul(rank, r.num_experts), widest), 8);
     checked_mul(checked_mul(checked_mul(r.max_tokens, r.top_k), rank), 8);
   }
