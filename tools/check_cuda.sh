@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v nvcc >/dev/null || { echo "check_cuda: skipped, there is no nvcc"; exit 0; }
-cmake --preset cuda -DCMAKE_CXX_COMPILER_LAUNCHER=ccache >/dev/null
+cmake --preset cuda >/dev/null
 cmake --build build/cuda --target moesmith_cuda test_cuda
 ctest --test-dir build/cuda --output-on-failure -R '^cuda/'

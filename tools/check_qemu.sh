@@ -22,7 +22,7 @@ run_tests() {  # run_tests BUILD_DIR qemu-command...
 targets() { for folder in $folders; do echo "test_$folder"; done; }
 
 old_x86() {
-  cmake --preset dev -DCMAKE_CXX_COMPILER_LAUNCHER=ccache >/dev/null
+  cmake --preset dev >/dev/null
   # shellcheck disable=SC2046 # one word a target
   cmake --build build/dev --target $(targets)
   run_tests build/dev qemu-x86_64 -cpu Nehalem
@@ -45,7 +45,7 @@ arm() {
   arm_packages
   local root=$PWD/build/arm64-sysroot
   cmake -S . -B build/arm64 -G Ninja -DCMAKE_BUILD_TYPE=Release -DMOESMITH_DEVELOPER=ON -DMOESMITH_ONEDNN=OFF \
-    -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64.cmake" \
+    -DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64.cmake" \
     -DMOESMITH_SYSROOT="$root" >/dev/null
   # shellcheck disable=SC2046
   cmake --build build/arm64 --target $(targets)
