@@ -40,6 +40,7 @@ void write_results(std::ostream& out, const TrainerState& state) {
   if (state.log_history.empty()) return;
   out << "## Results\n\n| step | epoch | training loss | evaluation loss |\n|---|---|---|---|\n";
   const LogEntry* last_train = nullptr;
+  std::int64_t last_written = -1;
   for (const LogEntry& entry : state.log_history) {
     if (!entry.evaluation) {
       last_train = &entry;
@@ -48,8 +49,9 @@ void write_results(std::ostream& out, const TrainerState& state) {
     out << "| " << entry.step << " | " << entry.epoch << " | ";
     if (last_train != nullptr) out << last_train->loss;
     out << " | " << entry.loss << " |\n";
+    last_written = entry.step;
   }
-  if (last_train != nullptr) {
+  if (last_train != nullptr && last_train->step != last_written) {
     out << "| " << last_train->step << " | " << last_train->epoch << " | " << last_train->loss
         << " | |\n";
   }
