@@ -173,9 +173,7 @@ void TrainProgress::on_sample(const train::SampleReport& report) {
 
 void TrainProgress::on_note(const std::string& note) { print_note(note); }
 
-void TrainProgress::finish(const train::TrainResult& result,
-                           const std::string& config_file,
-                           bool adapter) {
+void TrainProgress::finish(const train::TrainResult& result, const std::string& run, bool adapter) {
   set_status("");
   print_line("");
   const bool whole = result.outcome == train::TrainOutcome::kFinished;
@@ -191,13 +189,13 @@ void TrainProgress::finish(const train::TrainResult& result,
   }
   print_line(str(adapter ? "adapter:       " : "weights:       ", result.output_dir));
   if (!whole) {
-    print_line(str("go on with:    moesmith train ", config_file, " --resume-from-checkpoint ",
+    print_line(str("go on with:    moesmith train ", run, " --resume-from-checkpoint ",
                    result.checkpoint.empty() ? "true" : result.checkpoint));
     return;
   }
-  print_line(str("try it with:   moesmith inference ", config_file, " --prompt \"...\""));
+  print_line(str("try it with:   moesmith inference ", run, " --prompt \"...\""));
   if (adapter) {
-    print_line(str("merge it with: moesmith merge-lora ", config_file));
+    print_line(str("merge it with: moesmith merge-lora ", run));
   }
 }
 

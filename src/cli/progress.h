@@ -34,7 +34,7 @@ class TrainProgress : public train::TrainObserver {
 
   // What came out of it, and what to do with it. `config_file` is for the command that is
   // suggested.
-  void finish(const train::TrainResult& result, const std::string& config_file, bool adapter);
+  void finish(const train::TrainResult& result, const std::string& run, bool adapter);
 
  private:
   std::optional<train::StepReport> last_;

@@ -7,6 +7,7 @@
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
+#include "core/text.h"
 #include "train/trainer.h"
 
 namespace moesmith::cli {
@@ -17,6 +18,25 @@ std::string text_of(const std::string& file) {
   std::ostringstream text;
   text << in.rdbuf();
   return std::move(text).str();
+}
+
+// The file and the flags that the next command needs to mean the same run, quoted for a shell.
+std::string same_run(const Arguments& arguments) {
+  std::string text = arguments.config_file;
+  for (const config::Override& over : arguments.overrides) {
+    if (over.key == "resume_from_checkpoint" || over.key == "overwrite_output_dir") {
+      continue;
+    }
+    std::string quoted;
+    for (const char c : over.value) {
+      quoted += c == '\'' ? "'\\''" : std::string(1, c);
+    }
+    const bool plain = over.value.find_first_not_of(
+                           "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                           "0123456789_-./,:=+@%") == std::string::npos;
+    text += str(" --", over.key, "=", plain ? over.value : str("'", quoted, "'"));
+  }
+  return text;
 }
 
 int run(const Arguments& arguments) {
@@ -35,7 +55,7 @@ int run(const Arguments& arguments) {
   const InterruptGuard guard(
       "\nmoesmith: stopping and saving; press Ctrl-C again to end at once\n");
   const train::TrainResult result = train::train(job, progress, pool, guard.stop());
-  progress.finish(result, arguments.config_file, config.lora.enabled);
+  progress.finish(result, same_run(arguments), config.lora.enabled);
   return result.outcome == train::TrainOutcome::kInterrupted ? kInterrupted : kDone;
 }
 

@@ -156,8 +156,10 @@ TEST_F(training, ctrl_c_saves_and_ends_with_130) {
   const Outcome outcome = run({"train", "stop.yml", "--output-dir", "stop"}, {.watch = interrupt});
   EXPECT_EQ(outcome.exit_code, 130) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("stopping and saving"));
-  EXPECT_THAT(outcome.out,
-              HasSubstr("go on with:    moesmith train stop.yml --resume-from-checkpoint"));
+  EXPECT_THAT(
+      outcome.out,
+      HasSubstr(
+          "go on with:    moesmith train stop.yml --output_dir=stop --resume-from-checkpoint"));
   EXPECT_TRUE(exists(path("stop/adapter_model.safetensors")));
 }
 
