@@ -57,6 +57,7 @@ class Parser {
   Target one_target();
 
   // parser_expressions.cc
+  static void deepen(Expr& expr);
   ExprPtr make(ExprKind kind, int line, std::vector<ExprPtr> parts, std::string name = "") const;
   ExprPtr expression(bool with_condition = true);
   ExprPtr tuple(bool with_condition, std::string_view end_name, bool in_parentheses);
@@ -73,6 +74,8 @@ class Parser {
   ExprPtr primary();
   ExprPtr list();
   ExprPtr dict();
+
+  // parser_postfix.cc
   ExprPtr postfix(ExprPtr value);
   ExprPtr filters_and_tests(ExprPtr value);
   ExprPtr subscript(ExprPtr value);
@@ -81,7 +84,6 @@ class Parser {
   ExprPtr filter(ExprPtr value);
   ExprPtr test(ExprPtr value);
   CallArguments call_arguments();
-  static void deepen(Expr& expr);
 
   std::vector<Token> tokens_;
   std::size_t at_ = 0;
