@@ -56,7 +56,8 @@ void print_lines(const std::vector<std::string>& lines) {
 // The text under its prompt, indented so that it stands apart from the program's own lines.
 void print_sample(std::string_view title, const std::string& prompt, const std::string& text) {
   print_line(bold(title));
-  const std::string whole = harmless(prompt + text);
+  const std::string whole =
+      harmless(prompt + (text.empty() ? "(nothing: the model ended its answer at once)" : text));
   std::size_t begin = 0;
   while (begin <= whole.size()) {
     const std::size_t end = std::min(whole.find('\n', begin), whole.size());
