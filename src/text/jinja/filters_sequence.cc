@@ -87,7 +87,6 @@ Value filter_first(Interpreter&, const Value& value, const Arguments& arguments)
 
 Value filter_last(Interpreter&, const Value& value, const Arguments& arguments) {
   const Bound bound("last", arguments, {});
-  if (value.is_undefined()) fail(value.why_undefined().message);
   if (value.is_sequence(SequenceKind::kGenerator)) fail("'generator' object is not reversible");
   const Items items = iterate(value);
   return items.empty() ? Value::undefined("No last item, sequence was empty.") : items.back();

@@ -124,15 +124,15 @@ Value filter_indent(Interpreter& interpreter, const Value& value, const Argument
 
 Value filter_truncate(Interpreter& interpreter, const Value& value, const Arguments& arguments) {
   const Bound bound("truncate", arguments, {"length", "killwords", "end", "leeway"});
-  if (!value.is_string()) fail("truncate wants a str, got ", type_name(value));
-  const std::string& text = value.string();
   const std::string end = bound[2] == nullptr ? "..." : bound.text(2);
   const std::int64_t length = bound.integer(0, 255);
   const std::int64_t leeway = bound.given(3) ? bound.integer(3, 5) : 5;
   const std::int64_t kept = length - count_characters(end);
   if (kept < 0) fail("expected length >= ", count_characters(end), ", got ", length);
   if (leeway < 0) fail("expected leeway >= 0, got ", leeway);
-  if (count_characters(text) <= length + leeway) return value;
+  if (jinja::length(value) <= length + leeway) return value;
+  if (!value.is_string()) fail("truncate wants a str, got ", type_name(value));
+  const std::string& text = value.string();
   std::string out = text.substr(0, byte_offset(text, kept));
   if (!bound.truth(1, false)) out = rsplit(out, " ", 1).front();
   return interpreter.text(out + end, value.is_markup());

@@ -29,6 +29,7 @@ class Percent {
     }
     const bool all_used = tuple_ ? used_ == arguments_.items().size()
                                  : used_ > 0 || by_name_ || arguments_.is_dict() ||
+                                       arguments_.is_undefined() ||
                                        arguments_.is_sequence(SequenceKind::kList);
     if (!all_used) fail("not all arguments converted during string formatting");
     return out;
