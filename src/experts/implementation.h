@@ -38,6 +38,13 @@ ExpertsSizes sizes(const ExpertsRequest& request, std::int64_t num_tokens, int n
 void forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);
 void backward(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool);
 }  // namespace eager
+namespace scattermoe {
+Refusal refuses(const ExpertsRequest& request);
+std::string describe(const ExpertsRequest& request);
+ExpertsSizes sizes(const ExpertsRequest& request, std::int64_t num_tokens, int num_threads);
+void forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);
+void backward(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool);
+}  // namespace scattermoe
 namespace grouped_mm {
 Refusal refuses(const ExpertsRequest& request);
 std::string describe(const ExpertsRequest& request);

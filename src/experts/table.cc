@@ -17,10 +17,6 @@ Refusal refuses_sonicmoe(const ExpertsRequest&) {
   return str("needs a Hopper GPU (sm_90a); this machine has ", list.devices.front().name);
 }
 
-Refusal refuses_scattermoe(const ExpertsRequest&) {
-  return "its gather-fused tiles are not part of this build";
-}
-
 Refusal refuses_batched_mm(const ExpertsRequest&) {
   return "its one-product-per-slot kernels are not part of this build";
 }
@@ -33,11 +29,11 @@ constexpr Implementation kTable[] = {
      .forward = nullptr,
      .backward = nullptr},
     {.name = "scattermoe",
-     .refuses = refuses_scattermoe,
-     .describe = nullptr,
-     .sizes = nullptr,
-     .forward = nullptr,
-     .backward = nullptr},
+     .refuses = scattermoe::refuses,
+     .describe = scattermoe::describe,
+     .sizes = scattermoe::sizes,
+     .forward = scattermoe::forward,
+     .backward = scattermoe::backward},
     {.name = "grouped_mm",
      .refuses = grouped_mm::refuses,
      .describe = grouped_mm::describe,

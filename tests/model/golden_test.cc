@@ -45,7 +45,7 @@ TEST_P(Golden, matches_transformers_and_peft) {
 INSTANTIATE_TEST_SUITE_P(golden,
                          Golden,
                          testing::Combine(testing::ValuesIn(golden_names()),
-                                          testing::Values("eager", "grouped_mm")),
+                                          testing::Values("eager", "grouped_mm", "scattermoe")),
                          [](const auto& info) {
                            return std::get<0>(info.param) + "_" + std::get<1>(info.param);
                          });

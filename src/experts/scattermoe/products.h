@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// The products that forward and backward share, each over all blocks of rows: what their sums
+// become is said by the pass that runs them.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/thread_pool.h"
+#include "experts/lora.h"
+#include "experts/scattermoe/block.h"
+#include "experts/scattermoe/workspace.h"
+#include "experts/weights.h"
+#include "kernels/rows/rows.h"
+#include "moesmith/experts.h"
+
+namespace moesmith::experts::scattermoe {
+
+// Columns [first, first + count) of h that go to the columns `at` of a block's sums.
+struct HColumns {
+  std::int64_t first, count, at;
+};
+
+// The gate and up columns of the activations [i0, i0 + n): one range or two.
+struct HRange {
+  HColumns columns[2];
+  int count = 0;
+};
+
+// Activations per block: their gate and up columns fill kBlockColumns.
+inline std::int64_t inter_block(const ExpertsRequest& request) {
+  return request.activation.gated ? kBlockColumns / 2 : kBlockColumns;
+}
+
+inline HRange h_range(const ExpertsRequest& request, std::int64_t i0, std::int64_t n) {
+  if (!request.activation.gated) return {{{i0, n, 0}, {}}, 1};
+  if (request.gate_up_layout == GateUpLayout::kInterleaved) return {{{2 * i0, 2 * n, 0}, {}}, 1};
+  return {{{i0, n, 0}, {request.inter + i0, n, kBlockColumns / 2}}, 2};
+}
+
+// What both passes know about one call.
+template <class T>
+struct Pass {
+  const ExpertsRequest& request;
+  const ExpertsInputs& inputs;
+  const RoutingIndex& index;
+  const PackedLora<T>& lora_1;
+  const PackedLora<T>& lora_2;
+  const RowBlock* blocks;
+  std::int64_t num_blocks;
+  const kernels::cpu::Tile& tile;       // of compute dtype times weights
+  const kernels::cpu::Tile& lora_tile;  // of compute dtype times itself
+
+  std::int64_t token_of(std::int64_t row) const { return index.slot_of[row] / request.top_k; }
+  float weight_of(std::int64_t row) const {
+    return static_cast<float>(
+        route_weight(inputs, request.route_weights_dtype, index.slot_of[row]));
+  }
+  // Rows of a [T, width] tensor by token, and of a [rows, width] one.
+  RowSource by_token(const void* base, std::int64_t width) const {
+    return {base, width, DTypeOf<T>::value, index.slot_of, request.top_k};
+  }
+  RowSource by_row(const T* base, std::int64_t width) const {
+    return {base, width, DTypeOf<T>::value, nullptr, 1};
+  }
+  RowSource x() const { return by_token(inputs.hidden, request.hidden); }
+
+  // h of the activations [i0, i0 + n): x W1^T + u B1^T.
+  Block h_block(std::int64_t expert, const T* u_1, std::int64_t i0, std::int64_t n) const {
+    Block block;
+    block.tile = &tile;
+    const HRange range = h_range(request, i0, n);
+    Term& base = block.add(x(), request.hidden);
+    const WeightParts parts = gate_up_parts(request, inputs.weights, expert);
+    for (int c = 0; c < range.count; ++c) {
+      const HColumns& columns = range.columns[c];
+      const WeightPart& part = parts.part[parts.count == 2 ? c : 0];
+      add_strip(
+          base,
+          from_column(forward_operand(part, request.weight_dtype), columns.first - part.first),
+          columns.count, columns.at);
+    }
+    if (lora_1.lora_rank == 0) return block;
+    Term& lora = block.add(by_row(u_1, lora_1.lora_rank), lora_1.lora_rank);
+    const auto b =
+        kernels::gemm::transposed(lora_1.b_of(expert), DTypeOf<T>::value, lora_1.lora_rank);
+    for (int c = 0; c < range.count; ++c) {
+      const HColumns& columns = range.columns[c];
+      add_strip(lora, from_column(b, columns.first), columns.count, columns.at);
+    }
+    return block;
+  }
+};
+
+// to [rows, r16] = scale * A B_e, B_e given by b_of(expert) [k, r16].
+template <class T, class Workers, class BOf>
+void project(const Pass<T>& pass,
+             const RowSource& a,
+             std::int64_t k,
+             std::int64_t lora_rank,
+             float scale,
+             T* to,
+             const Workers& worker_of,
+             ThreadPool& pool,
+             const BOf& b_of) {
+  pool.run(pass.num_blocks, [&](std::int64_t task, int worker) {
+    const RowBlock& rows = pass.blocks[task];
+    const WorkerScratch scratch = worker_of(worker);
+    for (std::int64_t j = 0; j < lora_rank; j += kBlockColumns) {
+      const std::int64_t n = std::min(kBlockColumns, lora_rank - j);
+      Block block;
+      block.tile = &pass.lora_tile;
+      add_strip(block.add(a, k), from_column(b_of(rows.expert), j), n, 0);
+      BlockProduct(block, scratch.block)
+          .run({rows.begin, rows.end}, false,
+               [&](std::int64_t first, std::int64_t num_rows, const float* sums) {
+                 for (std::int64_t i = 0; i < num_rows; ++i) {
+                   kernels::rows::ops<T>().from_f32(to + (first + i) * lora_rank + j,
+                                                    sums + i * kBlockColumns, scale, n);
+                 }
+               });
+    }
+  });
+}
+
+// For each stripe of columns of a [T, H] sum over slots: block_of(expert, first column, columns)
+// gives the product, finish(row, sums, columns, stripe row) adds one row of it, store(token, first
+// column, columns, stripe row) takes the result. Rows are added by expert, and within an expert by
+// slot: an order that the routing alone decides.
+template <class T, class Workers, class BlockOf, class Add, class Store>
+void combine(const Pass<T>& pass,
+             const Workers& worker_of,
+             ThreadPool& pool,
+             const BlockOf& block_of,
+             const Add& add,
+             const Store& store) {
+  const std::int64_t hidden = pass.request.hidden, num_tokens = pass.inputs.num_tokens;
+  // Enough tasks for an even load; how the columns are cut does not change a bit of the result.
+  const bool wide = ceil_div(hidden, kBlockColumns) >= 4 * pool.num_threads();
+  const std::int64_t columns = wide ? kBlockColumns : kBlockColumns / 2;
+  pool.run(ceil_div(hidden, columns), [&](std::int64_t task, int worker) {
+    const std::int64_t c0 = task * columns, n = std::min(columns, hidden - c0);
+    const WorkerScratch scratch = worker_of(worker);
+    std::fill(scratch.stripe, scratch.stripe + num_tokens * kBlockColumns, 0.0f);
+    for (std::int64_t b = 0; b < pass.num_blocks;) {
+      const std::int64_t expert = pass.blocks[b].expert;
+      const Block block = block_of(expert, c0, n, scratch);
+      const BlockProduct product(block, scratch.block);
+      for (bool again = false; b < pass.num_blocks && pass.blocks[b].expert == expert;
+           ++b, again = true) {
+        product.run({pass.blocks[b].begin, pass.blocks[b].end}, again,
+                    [&](std::int64_t first, std::int64_t num_rows, float* sums) {
+                      for (std::int64_t i = 0; i < num_rows; ++i) {
+                        add(first + i, sums + i * kBlockColumns, n, scratch,
+                            scratch.stripe + pass.token_of(first + i) * kBlockColumns);
+                      }
+                    });
+      }
+    }
+    for (std::int64_t t = 0; t < num_tokens; ++t) {
+      store(t, c0, n, scratch.stripe + t * kBlockColumns);
+    }
+  });
+}
+
+}  // namespace moesmith::experts::scattermoe
