@@ -4,9 +4,7 @@
 #include <time.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <functional>
 #include <vector>
 
 namespace moesmith::bench {
@@ -53,29 +51,6 @@ double peak_gflops(IsaLevel level, DType dtype, ThreadPool& pool, int rounds) {
     double total = 0;
     for (const double each : flops) total += each;
     best = std::max(best, total / seconds * 1e-9);
-  }
-  return best;
-}
-
-double read_bandwidth_gbps(ThreadPool& pool, int rounds) {
-  constexpr std::int64_t kWords = std::int64_t{32} << 20;  // 256 MiB
-  std::vector<std::uint64_t> data(static_cast<std::size_t>(kWords), 1);
-  std::atomic<std::uint64_t> sink{0};
-  double best = 0;
-  for (int round = 0; round < rounds; ++round) {
-    const double start = now();
-    pool.for_chunks(kWords, 1 << 17, [&](std::int64_t begin, std::int64_t end) {
-      std::uint64_t sums[8] = {};
-      for (std::int64_t i = begin; i + 8 <= end; i += 8) {
-        for (int lane = 0; lane < 8; ++lane) {
-          sums[lane] ^= data[static_cast<std::size_t>(i + lane)];
-        }
-      }
-      std::uint64_t total = 0;
-      for (const std::uint64_t each : sums) total ^= each;
-      sink.fetch_xor(total, std::memory_order_relaxed);
-    });
-    best = std::max(best, static_cast<double>(kWords) * 8e-9 / (now() - start));
   }
   return best;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The machine's roof, measured: multiply-adds on registers alone, and reading memory.
+// The processor's roof, measured: multiply-adds on registers alone.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,6 @@ namespace moesmith::bench {
 // Best of `rounds` of about 10 ms on all threads of the pool, in GFLOP/s. kBF16 below avx512_bf16
 // gives the f32 roof: that is what such a machine multiplies bf16 with.
 double peak_gflops(IsaLevel level, DType dtype, ThreadPool& pool, int rounds = 5);
-// Best of `rounds` reads of a buffer far beyond the caches, in GB/s.
-double read_bandwidth_gbps(ThreadPool& pool, int rounds = 5);
 
 // Seconds on a steady clock.
 double now();

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "common/bandwidth.h"
 #include "common/peak.h"
 #include "core/cpu_features.h"
 #include "core/thread_pool.h"
@@ -143,7 +144,7 @@ int run_all(int argc, char** argv) {
   }
   ThreadPool pool(argc > 2 ? std::atoi(argv[2]) : 0);
   std::printf("isa %s, %d threads, read %.1f GB/s\n", std::string(isa_name(active_isa())).c_str(),
-              pool.num_threads(), read_bandwidth_gbps(pool));
+              pool.num_threads(), read_bandwidth_gbps(active_isa(), pool));
   for (const DType dtype : {DType::kBF16, DType::kF32}) {
     for (const Shape& shape : kShapes) {
       if (std::string(shape.name).find(filter) == std::string::npos) continue;
