@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+// The product all projections share: for each expert e, C [rows of e, N] = A B_e^T over k blocks of
+// 64, then over the low-rank factor's blocks, then an epilogue on the f32 sums. A block of three
+// warpgroups takes tiles of 128 x kN one after the other: warpgroup 0 copies operands into a ring
+// of stages, warpgroups 1 and 2 each multiply 64 rows. A's rows are gathered by token (cp.async) or
+// contiguous (tensor map); B always comes through a tensor map. With kCluster = 2 two blocks take
+// neighbouring row tiles of one expert and each fetches half of B for both.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/sm90/ptx.cuh"
+#include "kernels/cuda/sm90/sm90.h"
+#include "kernels/cuda/sm90/wgmma.cuh"
+
+namespace moesmith::kernels::sm90 {
+
+// How the k index of B lies: contiguous, or with n contiguous (wgmma transposes it).
+enum class Major { kK, kMn };
+
+inline constexpr int kBlockK = 64;
+inline constexpr int kThreads = 384;
+inline constexpr int kBytesA = kTileRows * kBlockK * 2;
+inline constexpr int kSharedLimit = 227 * 1024;
+
+template <int kN>
+inline constexpr int kStageBytes = kBytesA + kN* kBlockK * 2;
+template <int kN>
+inline constexpr int kStages = (kSharedLimit - 2048) / kStageBytes<kN>;
+template <int kN>
+inline constexpr int kSharedBytes = kStages<kN>* kStageBytes<kN> + 2048;
+
+// What every product needs; the epilogue's own parameters follow it.
+struct GemmParams {
+  CUtensorMap a;         // contiguous A: (k, row, pair)
+  CUtensorMap b;         // (inner, outer, pair, expert)
+  CUtensorMap factor_a;  // u: (rank, row, 0)
+  CUtensorMap factor_b;  // as b
+  const RowTile* tiles;
+  const int* num_tiles;
+  const int* row_token;       // gathered A
+  const __nv_bfloat16* x;     // gathered A
+  std::uint32_t x_stride_16;  // its row stride, in units of 16 bytes
+  int k;                      // of one pair
+  int k_pairs;                // pairs that follow each other along k
+  int rank;                   // r16
+  int n_tiles;
+  int n_pairs;  // 2: the tile's columns are half gate, half up
+  int group;    // row tiles that are walked before the next column tile
+};
+
+// Where a block is: which rows, which columns.
+struct TilePlace {
+  int expert, row, rows;  // rows: how many of kTileRows exist
+  int n_tile;
+};
+
+// What an epilogue learns about its warpgroup's 64 rows.
+struct EpilogueContext {
+  int expert;
+  int row;   // first of this thread's two rows, the other is 8 further
+  int rows;  // rows that exist, counted from `row`: the first is stored if > 0, the other if > 8
+  int n_tile;
+  int quad_lane;
+};
+
+template <int kCluster>
+__device__ __forceinline__ TilePlace tile_place(const GemmParams& p, int index, int total_rows) {
+  const int per_group = p.group * p.n_tiles;
+  const int g = index / per_group;
+  const int within = index - g * per_group;
+  const int size = min(p.group, total_rows - g * p.group);
+  const int n_tile = within / size;
+  const int4 tile =
+      __ldg(reinterpret_cast<const int4*>(p.tiles) + g * p.group + within - n_tile * size);
+  TilePlace place{tile.x, tile.y, tile.z, n_tile};
+  if constexpr (kCluster == 2) {
+    const int first = static_cast<int>(cluster_rank()) * kTileRows;
+    place.row += first;
+    place.rows = max(0, min(kTileRows, tile.z - first));
+  }
+  return place;
+}
+
+// The ring's position: which stage, and which time round.
+struct RingPosition {
+  int stage = 0;
+  std::uint32_t parity = 0;
+
+  template <int kCount>
+  __device__ __forceinline__ void advance() {
+    if (++stage == kCount) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// Issues one block of B: columns [.., +kN) of the tile, k in [k0, k0 + 64).
+template <int kN, Major kMajor, int kCluster>
+__device__ __forceinline__ void load_b(const GemmParams& p,
+                                       const CUtensorMap* map,
+                                       std::uint32_t to,
+                                       std::uint32_t barrier,
+                                       const TilePlace& place,
+                                       int k0,
+                                       int k_pair) {
+  const auto load = [&](std::uint32_t offset, int c0, int c1, int c2) {
+    if constexpr (kCluster == 2) {
+      tensor_load_4d_multicast(to + offset, map, barrier, c0, c1, c2, place.expert, 3);
+    } else {
+      tensor_load_4d(to + offset, map, barrier, c0, c1, c2, place.expert);
+    }
+  };
+  const int rank = kCluster == 2 ? static_cast<int>(cluster_rank()) : 0;
+  if constexpr (kMajor == Major::kK) {
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+      if (kCluster == 2 && part != rank) continue;
+      const bool paired = p.n_pairs == 2;
+      const int row = paired ? place.n_tile * (kN / 2) : place.n_tile * kN + part * (kN / 2);
+      load(part * (kN / 2) * kBlockK * 2, k0, row, paired ? part : k_pair);
+    }
+  } else {
+    constexpr int kBoxes = kN / 64;
+#pragma unroll
+    for (int box = 0; box < kBoxes; ++box) {
+      const bool paired = p.n_pairs == 2;
+      const int in_pair = paired ? box % (kBoxes / 2) : box;
+      const int column = place.n_tile * (paired ? kN / 2 : kN) + in_pair * 64;
+      const int pair = paired ? box / (kBoxes / 2) : k_pair;
+      // In a cluster each block fetches 32 of the 64 along k.
+      load(box * 8192 + rank * 4096, column, k0 + rank * 32, pair);
+    }
+  }
+}
+
+// Copies one k block of gathered rows; `source` holds each row's offset in units of 16 bytes.
+__device__ __forceinline__ void gather_a(const GemmParams& p,
+                                         const std::uint32_t (&source)[8],
+                                         std::uint32_t to,
+                                         int k0) {
+  const int column = k0 + (threadIdx.x & 7) * 8;
+  const int bytes = column < p.k ? 16 : 0;
+  const std::uint32_t column_16 = bytes ? column / 8 : 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if (source[i] == ~0u) continue;
+    copy_async_16(
+        to + i * 2048,
+        reinterpret_cast<const uint4*>(p.x) + (static_cast<std::uint64_t>(source[i]) + column_16),
+        bytes);
+  }
+}
+
+template <int kN, Major kMajor, bool kGather, int kCluster>
+__device__ __forceinline__ void produce(const GemmParams& p,
+                                        std::uint32_t ring,
+                                        std::uint32_t full,
+                                        std::uint32_t empty) {
+  constexpr int kCount = kStages<kN>;
+  const int thread = threadIdx.x;
+  if (!kGather && thread != 0) return;
+  const int total_rows = *p.num_tiles;
+  const int total = total_rows * p.n_tiles;
+  const int per_pair = (p.k + kBlockK - 1) / kBlockK;
+  const int main_blocks = per_pair * p.k_pairs;
+  const int blocks = main_blocks + (p.rank + kBlockK - 1) / kBlockK;
+  // Eight threads copy a row's 128 bytes; the 16-byte pieces are swizzled as the tensor maps do.
+  const int lane_row = thread / 8;
+  const std::uint32_t to_in_stage = lane_row * 128 + (((thread & 7) ^ (lane_row & 7)) << 4);
+  RingPosition at{0, 1};
+  for (int index = blockIdx.x / kCluster; index < total; index += gridDim.x / kCluster) {
+    const TilePlace place = tile_place<kCluster>(p, index, total_rows);
+    std::uint32_t source[8];
+    if constexpr (kGather) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const int row = i * 16 + lane_row;
+        source[i] =
+            row < place.rows
+                ? static_cast<std::uint32_t>(__ldg(p.row_token + place.row + row)) * p.x_stride_16
+                : ~0u;
+      }
+    }
+    int pair = 0, k0 = 0;
+    for (int block = 0; block < blocks; ++block) {
+      const std::uint32_t stage = ring + at.stage * kStageBytes<kN>;
+      const std::uint32_t barrier = full + at.stage * 8;
+      if constexpr (kCluster == 2) {
+        barrier_wait_cluster(empty + at.stage * 8, at.parity);
+      } else {
+        barrier_wait(empty + at.stage * 8, at.parity);
+      }
+      const bool is_main = block < main_blocks;
+      if (thread == 0) {
+        const bool copies_a = !kGather || !is_main;
+        barrier_arrive_expect(barrier, kN * kBlockK * 2 + (copies_a ? kBytesA : 0));
+        if (is_main) {
+          load_b<kN, kMajor, kCluster>(p, &p.b, stage + kBytesA, barrier, place, k0, pair);
+          if (!kGather) tensor_load_3d(stage, &p.a, barrier, k0, place.row, pair);
+        } else {
+          const int r0 = (block - main_blocks) * kBlockK;
+          load_b<kN, kMajor, kCluster>(p, &p.factor_b, stage + kBytesA, barrier, place, r0, 0);
+          tensor_load_3d(stage, &p.factor_a, barrier, r0, place.row, 0);
+        }
+      }
+      if constexpr (kGather) {
+        if (is_main) gather_a(p, source, stage + to_in_stage, k0);
+        copy_async_arrive(barrier);
+      }
+      k0 += kBlockK;
+      if (k0 >= p.k) {
+        k0 = 0;
+        ++pair;
+      }
+      at.advance<kCount>();
+    }
+  }
+}
+
+template <int kN, Major kMajor>
+__device__ __forceinline__ void multiply_step(float (&sums)[kN / 2],
+                                              std::uint64_t a,
+                                              std::uint64_t b,
+                                              int step) {
+  constexpr std::uint64_t kStepB = kMajor == Major::kK ? kStepKMajor : kStepMnMajor;
+  wgmma<kN, kMajor == Major::kMn>(sums, a + step * kStepKMajor, b + step * kStepB);
+}
+
+template <int kCluster>
+__device__ __forceinline__ void release(std::uint32_t empty) {
+  if constexpr (kCluster == 2) {
+    if ((threadIdx.x & 31) < 2) barrier_arrive_at(empty, threadIdx.x & 31);
+  } else {
+    if ((threadIdx.x & 31) == 0) barrier_arrive(empty);
+  }
+}
+
+template <int kN, Major kMajor, int kCluster, class Epilogue>
+__device__ __forceinline__ void consume(const GemmParams& p,
+                                        const typename Epilogue::Params& epilogue,
+                                        std::uint32_t ring,
+                                        std::uint32_t full,
+                                        std::uint32_t empty) {
+  constexpr int kCount = kStages<kN>;
+  const int group = threadIdx.x / 128 - 1;
+  const int lane = threadIdx.x & 31;
+  const int total_rows = *p.num_tiles;
+  const int total = total_rows * p.n_tiles;
+  const int main_blocks = ((p.k + kBlockK - 1) / kBlockK) * p.k_pairs;
+  const int factor_blocks = (p.rank + kBlockK - 1) / kBlockK;
+  RingPosition at;
+  const int step = gridDim.x / kCluster;
+  int index = blockIdx.x / kCluster;
+  if (index >= total) return;
+  // One warpgroup runs two blocks behind the other, so that its products cover the other's
+  // epilogue.
+  if (group == 1 && main_blocks > 2) barrier_wait(full + 2 * 8, 0);
+  TilePlace place = tile_place<kCluster>(p, index, total_rows);
+  while (index < total) {
+    index += step;
+    TilePlace next{};
+    if (index < total) next = tile_place<kCluster>(p, index, total_rows);
+    if (place.rows <= group * 64) {
+      for (int block = 0; block < main_blocks + factor_blocks; ++block) {
+        barrier_wait(full + at.stage * 8, at.parity);
+        release<kCluster>(empty + at.stage * 8);
+        at.advance<kCount>();
+      }
+      place = next;
+      continue;
+    }
+    float sums[kN / 2];
+#pragma unroll
+    for (float& sum : sums) sum = 0.0f;
+    std::uint32_t previous = 0;
+    for (int block = 0; block < main_blocks; ++block) {
+      const std::uint32_t stage = ring + at.stage * kStageBytes<kN>;
+      const std::uint64_t a = operand_k_major(stage + group * 64 * kBlockK * 2);
+      const std::uint64_t b = kMajor == Major::kK ? operand_k_major(stage + kBytesA)
+                                                  : operand_mn_major(stage + kBytesA);
+      barrier_wait(full + at.stage * 8, at.parity);
+      wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < kBlockK / 16; ++i) {
+        multiply_step<kN, kMajor>(sums, a, b, i);
+      }
+      wgmma_commit();
+      wgmma_wait<1>();
+      if (block > 0) release<kCluster>(previous);
+      previous = empty + at.stage * 8;
+      at.advance<kCount>();
+    }
+    wgmma_wait<0>();
+    release<kCluster>(previous);
+    for (int block = 0; block < factor_blocks; ++block) {
+      const std::uint32_t stage = ring + at.stage * kStageBytes<kN>;
+      const std::uint64_t a = operand_k_major(stage + group * 64 * kBlockK * 2);
+      const std::uint64_t b = kMajor == Major::kK ? operand_k_major(stage + kBytesA)
+                                                  : operand_mn_major(stage + kBytesA);
+      barrier_wait(full + at.stage * 8, at.parity);
+      const int steps = min(kBlockK, p.rank - block * kBlockK) / 16;
+#pragma unroll 1
+      for (int i = 0; i < steps; ++i) {
+        wgmma_fence();
+        multiply_step<kN, kMajor>(sums, a, b, i);
+        wgmma_commit();
+        wgmma_wait<0>();
+      }
+      release<kCluster>(empty + at.stage * 8);
+      at.advance<kCount>();
+    }
+    const int row_in_group = (threadIdx.x / 32 % 4) * 16 + lane / 4;
+    const EpilogueContext context{place.expert, place.row + group * 64 + row_in_group,
+                                  place.rows - group * 64 - row_in_group, place.n_tile, lane & 3};
+    Epilogue::template store<kN>(epilogue, context, sums);
+    place = next;
+  }
+}
+
+template <int kN, Major kMajor, bool kGather, int kCluster, class Epilogue>
+__global__ void __launch_bounds__(kThreads, 1)
+    grouped_product(const __grid_constant__ GemmParams p,
+                    const __grid_constant__ typename Epilogue::Params epilogue) {
+  extern __shared__ std::uint8_t shared[];
+  constexpr int kCount = kStages<kN>;
+  const std::uint32_t base = shared_address(shared);
+  const std::uint32_t full = base, empty = base + 8 * kCount;
+  const std::uint32_t ring = (base + 16 * kCount + 1023) & ~1023u;
+  if (threadIdx.x == 0) {
+    tensor_map_prefetch(&p.b);
+    for (int i = 0; i < kCount; ++i) {
+      barrier_init(full + 8 * i, kGather ? 129 : 1);
+      barrier_init(empty + 8 * i, 8 * kCluster);
+    }
+    barrier_init_fence();
+  }
+  if constexpr (kCluster == 2) {
+    cluster_sync();
+  } else {
+    __syncthreads();
+  }
+  grid_wait();
+  grid_launch_next();
+  if (threadIdx.x < 128) {
+    registers_give<kGather ? 56 : 40>();
+    produce<kN, kMajor, kGather, kCluster>(p, ring, full, empty);
+  } else {
+    registers_take<kGather ? 224 : 232>();
+    consume<kN, kMajor, kCluster, Epilogue>(p, epilogue, ring, full, empty);
+  }
+  if constexpr (kCluster == 2) {
+    __syncwarp();
+    cluster_sync();
+  }
+}
+
+}  // namespace moesmith::kernels::sm90

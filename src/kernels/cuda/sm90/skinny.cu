@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rank-r products around a wide matrix p, one pass over it: narrow = scale p q^T and, for each
+// chunk of 256 rows, part = n^T p. A block takes one chunk and walks the columns 64 at a time
+// through a ring of stages; each warp owns 32 rows of `narrow` and 8 of the 64 columns of a part,
+// so nothing is added across warps. Bound by reading p: 2 R C bytes.
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/sm90/launch_attributes.h"
+#include "kernels/cuda/sm90/ptx.cuh"
+#include "kernels/cuda/sm90/sm90.h"
+
+namespace moesmith::kernels::sm90 {
+namespace {
+
+constexpr int kSkinnyThreads = 256;
+constexpr int kCols = 64;
+constexpr int kSkinnyStages = 3;
+constexpr int kPBytes = kChunkRows * kCols * 2;
+
+struct SkinnyParams {
+  const uint4* p;
+  const uint4* q;
+  const __nv_bfloat16* n;
+  __nv_bfloat16* narrow;
+  float* parts;
+  const RowTile* chunks;
+  const int* num_chunks;
+  const int* row_token;     // null: rows are contiguous
+  const float* row_weight;  // null: n as it is
+  int cols, rank;
+  float scale;
+};
+
+// The address of a 16-byte piece of a swizzled row of 128 bytes.
+__device__ __forceinline__ std::uint32_t swizzled(std::uint32_t base, int row, int piece) {
+  return base + row * 128 + ((piece ^ (row & 7)) << 4);
+}
+
+template <int kRank>
+struct Block {
+  static constexpr int kStage = kPBytes + kRank * kCols * 2;
+  static constexpr int kNBytes = kChunkRows * kRank * 2;
+  static constexpr int kShared = kSkinnyStages * kStage + kNBytes + 128;
+
+  const SkinnyParams& p;
+  const RowTile chunk;
+  const int index, first_rank;
+  const std::uint32_t ring, n_tile;
+  std::uint32_t source[8];
+
+  // Eight threads copy a row of 128 bytes; absent rows and columns become 0.
+  __device__ void load(int column, int stage) const {
+    const int piece = threadIdx.x & 7, lane_row = threadIdx.x / 8;
+    const bool in_row = column + piece * 8 < p.cols;
+    const std::uint32_t at = in_row ? column / 8 + piece : 0;
+    const std::uint32_t to = swizzled(ring + stage * kStage, lane_row, piece);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const bool exists = in_row && source[i] != ~0u;
+      const std::uint64_t from = exists ? static_cast<std::uint64_t>(source[i]) + at : 0;
+      copy_async_16(to + i * 32 * 128, p.p + from, exists ? 16 : 0);
+    }
+    if (p.q != nullptr) {
+      for (int row = lane_row; row < kRank; row += 32) {
+        const bool exists = in_row && first_rank + row < p.rank;
+        const std::uint64_t from =
+            exists ? (static_cast<std::uint64_t>(chunk.expert) * p.rank + first_rank + row) *
+                             (p.cols / 8) +
+                         at
+                   : 0;
+        copy_async_16(swizzled(ring + stage * kStage + kPBytes, row, piece), p.q + from,
+                      exists ? 16 : 0);
+      }
+    }
+  }
+
+  __device__ void set_sources() {
+    const int lane_row = threadIdx.x / 8;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int row = i * 32 + lane_row;
+      source[i] = ~0u;
+      if (row < chunk.rows) {
+        const int at =
+            p.row_token != nullptr ? __ldg(p.row_token + chunk.row + row) : chunk.row + row;
+        source[i] = static_cast<std::uint32_t>(at) * static_cast<std::uint32_t>(p.cols / 8);
+      }
+    }
+  }
+
+  // n [256, kRank] to shared memory, rows weighted, absent ones 0.
+  __device__ void load_n() const {
+    constexpr int kWords = kRank / 2;
+    for (int i = threadIdx.x; i < kChunkRows * kWords; i += kSkinnyThreads) {
+      const int row = i / kWords, word = i % kWords;
+      std::uint32_t value = 0;
+      if (row < chunk.rows && first_rank + 2 * word < p.rank) {
+        const std::int64_t from =
+            static_cast<std::int64_t>(chunk.row + row) * p.rank + first_rank + 2 * word;
+        value = *reinterpret_cast<const std::uint32_t*>(p.n + from);
+        if (p.row_weight != nullptr) {
+          const float w = __ldg(p.row_weight + chunk.row + row);
+          value = pack_bf16(w * low_bf16(value), w * high_bf16(value));
+        }
+      }
+      asm volatile("st.shared.b32 [%0], %1;" ::"r"(n_tile + i * 4), "r"(value) : "memory");
+    }
+  }
+
+  // sums [32 rows of the warp, kRank] += p q^T over 64 columns
+  __device__ void add_narrow(float (&sums)[2][kRank / 8][4], int stage) const {
+    const std::uint32_t p_tile = ring + stage * kStage, q_tile = p_tile + kPBytes;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+#pragma unroll
+    for (int k = 0; k < kCols / 16; ++k) {
+      std::uint32_t a[2][4];
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+        load_matrix_4(a[m], swizzled(p_tile, warp * 32 + m * 16 + (lane & 15), 2 * k + lane / 16));
+      }
+#pragma unroll
+      for (int r = 0; r < kRank / 16; ++r) {
+        std::uint32_t b[4];  // two groups of 8 ranks, two of 8 columns each
+        load_matrix_4(
+            b, swizzled(q_tile, r * 16 + (lane & 7) + (lane / 16) * 8, 2 * k + ((lane / 8) & 1)));
+#pragma unroll
+        for (int m = 0; m < 2; ++m) {
+          multiply_16x8x16(sums[m][2 * r], a[m], b[0], b[1]);
+          multiply_16x8x16(sums[m][2 * r + 1], a[m], b[2], b[3]);
+        }
+      }
+    }
+  }
+
+  // n^T of rows [32 k, +32) as the left operand: ranks [16 r, +16).
+  __device__ void load_left(std::uint32_t (&a)[4], int k16, int r) const {
+    const int lane = threadIdx.x & 31;
+    const int row = k16 * 16 + (lane & 7) + (lane / 16) * 8;
+    load_matrix_4_transposed(a, n_tile + row * kRank * 2 + r * 32 + ((lane / 8) & 1) * 16);
+  }
+
+  // The warp's 8 columns of n^T p, stored at once.
+  __device__ void store_part(int column, int stage) const {
+    const std::uint32_t p_tile = ring + stage * kStage;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+    float sums[kRank / 16][4]{};
+    const int steps = (chunk.rows + 31) / 32;
+#pragma unroll 4
+    for (int k = 0; k < steps; ++k) {
+      std::uint32_t b[4];  // 32 rows of 8 columns
+      load_matrix_4_transposed(b, swizzled(p_tile, k * 32 + lane, warp));
+#pragma unroll
+      for (int r = 0; r < kRank / 16; ++r) {
+        std::uint32_t a[4];
+        load_left(a, 2 * k, r);
+        multiply_16x8x16(sums[r], a, b[0], b[1]);
+        load_left(a, 2 * k + 1, r);
+        multiply_16x8x16(sums[r], a, b[2], b[3]);
+      }
+    }
+    const int at = column + warp * 8 + 2 * (lane & 3);
+    if (at >= p.cols) return;
+    float* part = p.parts + static_cast<std::int64_t>(index) * p.rank * p.cols + at;
+#pragma unroll
+    for (int r = 0; r < kRank / 16; ++r) {
+      const int rank = first_rank + r * 16 + lane / 4;
+      if (first_rank + r * 16 >= p.rank) break;
+      *reinterpret_cast<float2*>(part + static_cast<std::int64_t>(rank) * p.cols) = {sums[r][0],
+                                                                                     sums[r][1]};
+      *reinterpret_cast<float2*>(part + static_cast<std::int64_t>(rank + 8) * p.cols) = {
+          sums[r][2], sums[r][3]};
+    }
+  }
+
+  __device__ void store_narrow(const float (&sums)[2][kRank / 8][4]) const {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = warp * 32 + m * 16 + lane / 4 + 8 * half;
+        if (row >= chunk.rows) continue;
+        __nv_bfloat16* to =
+            p.narrow + static_cast<std::int64_t>(chunk.row + row) * p.rank + first_rank;
+#pragma unroll
+        for (int r = 0; r < kRank / 8; ++r) {
+          if (first_rank + 8 * r >= p.rank) break;
+          *reinterpret_cast<std::uint32_t*>(to + 8 * r + 2 * (lane & 3)) =
+              pack_bf16(p.scale * sums[m][r][2 * half], p.scale * sums[m][r][2 * half + 1]);
+        }
+      }
+    }
+  }
+};
+
+template <int kRank, bool kNarrow, bool kParts>
+__global__ void __launch_bounds__(kSkinnyThreads, kRank <= 32 ? 2 : 1)
+    skinny_kernel(const __grid_constant__ SkinnyParams p) {
+  extern __shared__ std::uint8_t shared[];
+  grid_wait();
+  grid_launch_next();
+  const int index = blockIdx.x;
+  if (index >= *p.num_chunks) return;
+  const int4 entry = __ldg(reinterpret_cast<const int4*>(p.chunks) + index);
+  const std::uint32_t ring = (shared_address(shared) + 127) & ~127u;
+  Block<kRank> block{p,     {entry.x, entry.y, entry.z, entry.w},
+                     index, static_cast<int>(blockIdx.y) * kRank,
+                     ring,  ring + kSkinnyStages * Block<kRank>::kStage,
+                     {}};
+  block.set_sources();
+  for (int i = 0; i < kSkinnyStages - 1; ++i) {
+    if (i * kCols < p.cols) block.load(i * kCols, i);
+    copy_async_commit();
+  }
+  if constexpr (kParts) block.load_n();
+  float sums[2][kRank / 8][4]{};
+  int stage = 0, next = kSkinnyStages - 1;
+  for (int column = 0; column < p.cols; column += kCols) {
+    copy_async_wait<kSkinnyStages - 2>();
+    __syncthreads();
+    const int ahead = column + (kSkinnyStages - 1) * kCols;
+    if (ahead < p.cols) block.load(ahead, next);
+    copy_async_commit();
+    if constexpr (kNarrow) block.add_narrow(sums, stage);
+    if constexpr (kParts) block.store_part(column, stage);
+    stage = stage + 1 == kSkinnyStages ? 0 : stage + 1;
+    next = next + 1 == kSkinnyStages ? 0 : next + 1;
+  }
+  if constexpr (kNarrow) block.store_narrow(sums);
+}
+
+template <int kRank>
+void launch_rank(const SkinnyArgs& args, const SkinnyParams& p, cudaStream_t stream) {
+  LaunchSettings settings{.name = "skinny"};
+  settings.blocks = static_cast<int>(max_chunks(args.rows.max_rows, args.rows.num_experts));
+  settings.blocks_y = static_cast<int>((args.rank + kRank - 1) / kRank);
+  settings.threads = kSkinnyThreads;
+  settings.shared_bytes = Block<kRank>::kShared;
+  if (args.q != nullptr && args.n != nullptr) {
+    launch(skinny_kernel<kRank, true, true>, settings, stream, p);
+  } else if (args.q != nullptr) {
+    launch(skinny_kernel<kRank, true, false>, settings, stream, p);
+  } else {
+    launch(skinny_kernel<kRank, false, true>, settings, stream, p);
+  }
+}
+
+}  // namespace
+
+std::int64_t skinny_part_elements(std::int64_t max_rows,
+                                  std::int64_t num_experts,
+                                  std::int64_t cols,
+                                  std::int64_t rank) {
+  return max_chunks(max_rows, num_experts) * cols * rank;
+}
+
+void skinny(const SkinnyArgs& args, cudaStream_t stream) {
+  const TileTable table = tile_table(args.rows);
+  const SkinnyParams p{static_cast<const uint4*>(args.p),
+                       static_cast<const uint4*>(args.q),
+                       static_cast<const __nv_bfloat16*>(args.n),
+                       static_cast<__nv_bfloat16*>(args.narrow),
+                       args.parts,
+                       table.chunks,
+                       table.num_chunks,
+                       args.gathered ? args.rows.row_token : nullptr,
+                       args.weighted ? args.rows.row_weight : nullptr,
+                       static_cast<int>(args.cols),
+                       static_cast<int>(args.rank),
+                       args.scale};
+  if (args.rank == 16) {
+    launch_rank<16>(args, p, stream);
+  } else if (args.rank == 32) {
+    launch_rank<32>(args, p, stream);
+  } else {
+    launch_rank<64>(args, p, stream);
+  }
+}
+
+}  // namespace moesmith::kernels::sm90
