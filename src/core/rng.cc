@@ -1,22 +1,126 @@
 // SPDX-License-Identifier: Apache-2.0
+// Philox, and Box-Muller for many counters at once in GCC's vector extension: logarithm and cosine
+// by Cephes' polynomials (under 2 ulp), so that no call to the C library stands in the way.
 #include "core/rng.h"
 
+#include <algorithm>
 #include <cmath>
-#include <numbers>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
 
 namespace moesmith {
+namespace {
+
+// Multipliers and Weyl increments from the paper's table for Philox4x32.
+constexpr std::uint32_t kMul0 = 0xD2511F53u, kMul1 = 0xCD9E8D57u;
+constexpr std::uint32_t kWeyl0 = 0x9E3779B9u, kWeyl1 = 0xBB67AE85u;
+constexpr int kRounds = 10;
+
+constexpr std::size_t kLanes = 4;
+typedef float V __attribute__((vector_size(kLanes * 4)));
+typedef std::int32_t VI __attribute__((vector_size(kLanes * 4)));
+
+// The argument and the results stay in memory: a vector type that the target lacks crosses no call.
+struct Lanes {
+  V v;
+};
+
+// Two counters side by side, a 32-bit word in each 64-bit lane; what lies above it is noise.
+typedef std::uint64_t Pair __attribute__((vector_size(16)));
+
+inline Pair times(Pair a, std::uint32_t b) {
+#if defined(__x86_64__)
+  return (Pair)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(b));  // reads the lower words alone
+#else
+  return (a & 0xffffffffu) * b;
+#endif
+}
+
+// The first two words of philox(seed, stream, first + i) for i in [0, 2 * kPairs).
+constexpr int kPairs = 4;  // as many chains as hide a multiplication's latency
+void first_words(
+    std::uint64_t seed, std::uint64_t stream, std::uint64_t first, Pair* words0, Pair* words1) {
+  Pair c[kPairs][4];
+  for (int i = 0; i < kPairs; ++i) {
+    const auto at = first + 2 * static_cast<std::uint64_t>(i);
+    const Pair index = {at, at + 1};
+    c[i][0] = index;
+    c[i][1] = index >> 32;
+    c[i][2] = Pair{stream, stream};
+    c[i][3] = c[i][2] >> 32;
+  }
+  auto k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+  for (int round = 0; round < kRounds; ++round, k0 += kWeyl0, k1 += kWeyl1) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kPairs; ++i) {
+      const Pair p0 = times(c[i][0], kMul0), p1 = times(c[i][2], kMul1);
+      c[i][0] = (p1 >> 32) ^ c[i][1] ^ Pair { k0, k0 };
+      c[i][1] = p1;
+      c[i][2] = (p0 >> 32) ^ c[i][3] ^ Pair { k1, k1 };
+      c[i][3] = p0;
+    }
+  }
+  for (int i = 0; i < kPairs; ++i) {
+    words0[i] = c[i][0];
+    words1[i] = c[i][1];
+  }
+}
+
+// log(x) for x in (0, 1].
+inline void log_of(Lanes& x) {
+  VI bits;
+  std::memcpy(&bits, &x.v, sizeof bits);
+  VI exponent = (bits >> 23) - 126;
+  bits = (bits & 0x007fffff) | 0x3f000000;
+  V m;  // [0.5, 1)
+  std::memcpy(&m, &bits, sizeof m);
+  const VI small = m < 0.707106781186547524f;
+  exponent += small;  // a true lane is -1
+  m = (small ? m + m : m) - 1.0f;
+  const V e = __builtin_convertvector(exponent, V);
+  V p = m * 7.0376836292e-2f - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  const V square = m * m;
+  V y = p * m * square;
+  y = y - e * 2.12194440e-4f - square * 0.5f;
+  x.v = m + y + e * 0.693359375f;
+}
+
+// cos(2 pi x) for x in [0, 1): the quarter that x lies in, exactly, and what is left of it.
+inline void cosine_of_turn(Lanes& x) {
+  const V quarters = x.v * 4.0f;
+  const VI quarter = __builtin_convertvector(quarters + 0.5f, VI);
+  const V a = (quarters - __builtin_convertvector(quarter, V)) * 1.57079632679489662f;
+  const V square = a * a;
+  V sine = square * -1.9515295891e-4f + 8.3321608736e-3f;
+  sine = (sine * square - 1.6666654611e-1f) * square * a + a;
+  V cosine = square * 2.443315711809948e-5f - 1.388731625493765e-3f;
+  cosine = (cosine * square + 4.166664568298827e-2f) * square * square - square * 0.5f + 1.0f;
+  const VI odd = (quarter & 1) == 1;
+  const VI negative = ((quarter + 1) & 2) == 2;  // of the second and third quarter
+  const V value = odd ? sine : cosine;
+  x.v = negative ? -value : value;
+}
+
+}  // namespace
 
 std::array<std::uint32_t, 4> philox(std::uint64_t seed,
                                     std::uint64_t stream,
                                     std::uint64_t index) noexcept {
-  // Multipliers and Weyl increments from the paper's table for Philox4x32.
-  constexpr std::uint32_t kMul0 = 0xD2511F53u, kMul1 = 0xCD9E8D57u;
-  constexpr std::uint32_t kWeyl0 = 0x9E3779B9u, kWeyl1 = 0xBB67AE85u;
   auto low = [](std::uint64_t x) { return static_cast<std::uint32_t>(x); };
   auto high = [](std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); };
   std::array<std::uint32_t, 4> c{low(index), high(index), low(stream), high(stream)};
   std::uint32_t k0 = low(seed), k1 = high(seed);
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < kRounds; ++round) {
     const std::uint64_t p0 = static_cast<std::uint64_t>(kMul0) * c[0];
     const std::uint64_t p1 = static_cast<std::uint64_t>(kMul1) * c[2];
     c = {high(p1) ^ c[1] ^ k0, low(p1), high(p0) ^ c[3] ^ k1, low(p0)};
@@ -27,10 +131,52 @@ std::array<std::uint32_t, 4> philox(std::uint64_t seed,
 }
 
 float Rng::normal(std::uint64_t index) const noexcept {
-  const auto words = philox(seed_, stream_, index);
-  const float u = (static_cast<float>(words[0] >> 8) + 1.0f) * 0x1p-24f;  // (0, 1]
-  const float v = static_cast<float>(words[1] >> 8) * 0x1p-24f;
-  return std::sqrt(-2.0f * std::log(u)) * std::cos(2.0f * std::numbers::pi_v<float> * v);
+  float value;
+  normals(index, {&value, 1});
+  return value;
+}
+
+void Rng::uniforms(std::uint64_t first, std::span<float> out) const noexcept {
+  std::size_t i = 0;
+  while (i < out.size()) {
+    const auto words = philox(seed_, stream_, (first + i) >> 2);
+    for (std::size_t word = (first + i) & 3; word < 4 && i < out.size(); ++word, ++i) {
+      out[i] = static_cast<float>(words[word] >> 8) * 0x1p-24f;
+    }
+  }
+}
+
+void Rng::normals(std::uint64_t first, std::span<float> out) const noexcept {
+  // Long enough that a stored word has reached the cache before it is read as part of a vector.
+  constexpr std::size_t kBlock = 64;
+  for (std::size_t begin = 0; begin < out.size(); begin += kBlock) {
+    const std::size_t count = std::min(kBlock, out.size() - begin);
+    alignas(64) float u[kBlock], v[kBlock];
+    for (std::size_t i = 0; i < count; i += 2 * kPairs) {
+      Pair words[2][kPairs];
+      first_words(seed_, stream_, first + begin + i, words[0], words[1]);
+      for (std::size_t j = 0; j < 2 * kPairs; ++j) {
+        const auto bits = [&](int word) {  // 24 of them
+          return static_cast<float>(static_cast<std::int32_t>(words[word][j / 2][j % 2]) >> 8 &
+                                    0xffffff);
+        };
+        u[i + j] = (bits(0) + 1.0f) * 0x1p-24f;  // (0, 1]
+        v[i + j] = bits(1) * 0x1p-24f;
+      }
+    }
+    for (std::size_t i = 0; i < count; i += kLanes) {
+      Lanes logarithm, cosine;
+      std::memcpy(&logarithm.v, u + i, sizeof logarithm.v);
+      std::memcpy(&cosine.v, v + i, sizeof cosine.v);
+      log_of(logarithm);
+      cosine_of_turn(cosine);
+      std::memcpy(u + i, &logarithm.v, sizeof logarithm.v);
+      std::memcpy(v + i, &cosine.v, sizeof cosine.v);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      out[begin + i] = std::sqrt(std::max(0.0f, -2.0f * u[i])) * v[i];
+    }
+  }
 }
 
 std::uint64_t Rng::below(std::uint64_t index, std::uint64_t bound) const noexcept {

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 
 namespace moesmith {
 
@@ -27,6 +28,9 @@ class Rng {
   }
   // Mean 0, variance 1 (Box-Muller over one counter's first two words).
   float normal(std::uint64_t index) const noexcept;
+  // out[i] = uniform(first + i) and normal(first + i), to the bit, several times faster.
+  void uniforms(std::uint64_t first, std::span<float> out) const noexcept;
+  void normals(std::uint64_t first, std::span<float> out) const noexcept;
   // [0, bound), without the bias of a remainder (multiply-shift over 64 bits); bound > 0.
   std::uint64_t below(std::uint64_t index, std::uint64_t bound) const noexcept;
 

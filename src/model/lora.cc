@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "core/rng.h"
 #include "core/text.h"
@@ -84,12 +85,13 @@ void spell_out_all_linear(const std::vector<io::AdaptableModule>& modules,
   config.target_modules = pattern(io::minimal_target_modules(targets, others), "");
 }
 
+std::span<float> values_of(Tensor& t) {
+  return {t.data<float>(), static_cast<std::size_t>(t.numel())};
+}
+
 void fill_uniform(Tensor& t, float bound, std::uint64_t seed, std::uint64_t stream) {
-  const Rng rng(seed, stream);
-  auto* out = t.data<float>();
-  for (std::int64_t i = 0; i < t.numel(); ++i) {
-    out[i] = bound * (2.0f * rng.uniform(static_cast<std::uint64_t>(i)) - 1.0f);
-  }
+  Rng(seed, stream).uniforms(0, values_of(t));
+  for (float& value : values_of(t)) value = bound * (2.0f * value - 1.0f);
 }
 
 // nn.Linear's start: kaiming_uniform(a = sqrt 5) is uniform within 1 / sqrt(fan_in).
@@ -104,10 +106,8 @@ io::AdapterFactors draw(const io::AdapterSlot& slot,
   io::AdapterFactors f{Tensor::zeros(slot.shape_a(), DType::kF32),
                        Tensor::zeros(slot.shape_b(), DType::kF32)};
   if (init.is_string()) {
-    const Rng rng(seed, stream);
-    for (std::int64_t i = 0; i < f.a.numel(); ++i) {
-      f.a.data<float>()[i] = rng.normal(static_cast<std::uint64_t>(i)) / static_cast<float>(slot.r);
-    }
+    Rng(seed, stream).normals(0, values_of(f.a));
+    for (float& value : values_of(f.a)) value /= static_cast<float>(slot.r);
     return f;
   }
   fill_as_linear(f.a, seed, stream);

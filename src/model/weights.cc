@@ -5,6 +5,7 @@
 #include <cstring>
 #include <regex>
 #include <set>
+#include <span>
 
 #include "core/log.h"
 #include "core/rng.h"
@@ -142,11 +143,13 @@ Tensor draw(const Weight& weight, double range, const Rng& rng, ThreadPool& pool
   const WeightKind kind = weight.spec.kind;
   const auto scale = static_cast<float>(range);
   pool.for_chunks(values.numel(), 4096, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const bool constant = kind == WeightKind::kNorm || kind == WeightKind::kBias;
-      out[i] = constant ? (kind == WeightKind::kNorm ? 1.0f : 0.0f)
-                        : scale * rng.normal(static_cast<std::uint64_t>(i));
+    const std::span<float> chunk(out + begin, static_cast<std::size_t>(end - begin));
+    if (kind == WeightKind::kNorm || kind == WeightKind::kBias) {
+      std::fill(chunk.begin(), chunk.end(), kind == WeightKind::kNorm ? 1.0f : 0.0f);
+      return;
     }
+    rng.normals(static_cast<std::uint64_t>(begin), chunk);
+    for (float& value : chunk) value *= scale;
   });
   return values;
 }

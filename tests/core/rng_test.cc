@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numbers>
+#include <vector>
 
 namespace moesmith {
 namespace {
@@ -39,6 +41,30 @@ TEST(rng, uniform_and_normal_have_their_moments) {
   EXPECT_NEAR(uniform / kDraws, 0.5, 5 * 0.2887 / std::sqrt(kDraws));
   EXPECT_NEAR(normal / kDraws, 0.0, 5 / std::sqrt(kDraws));
   EXPECT_NEAR(square / kDraws, 1.0, 5 * std::sqrt(2.0 / kDraws));
+}
+
+// The formula in double, and every start and length of the block that is drawn at once.
+TEST(rng, normal_is_box_muller_however_many_are_drawn) {
+  const Rng rng(11, 5);
+  for (std::uint64_t first : {0ull, 3ull, 0xffffffffffull}) {
+    for (const std::size_t count : {1u, 7u, 8u, 9u, 40u}) {
+      std::vector<float> normals(count), uniforms(count);
+      rng.normals(first, normals);
+      rng.uniforms(first, uniforms);
+      for (std::size_t i = 0; i < count; ++i) {
+        ASSERT_EQ(normals[i], rng.normal(first + i));
+        ASSERT_EQ(uniforms[i], rng.uniform(first + i));
+      }
+    }
+  }
+  for (std::uint64_t i = 0; i < 100000; ++i) {
+    const auto words = philox(11, 5, i);
+    const double u = (static_cast<double>(words[0] >> 8) + 1.0) * 0x1p-24;
+    const double v = static_cast<double>(words[1] >> 8) * 0x1p-24;
+    const double radius = std::sqrt(-2.0 * std::log(u));
+    const double want = radius * std::cos(2.0 * std::numbers::pi * v);
+    ASSERT_NEAR(rng.normal(i), want, 4e-7 * radius + 1e-30) << i;
+  }
 }
 
 TEST(rng, below_stays_below_and_reaches_each_value) {
