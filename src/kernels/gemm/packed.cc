@@ -107,7 +107,39 @@ const char* pack_block(const Product& p,
   return dst;
 }
 
+// The sums go straight to C, chunk after chunk: no second pass over it, no buffer between.
+void run_block_in_c(const Product& p, const PackedRows& packed, const Block& block) {
+  const std::int64_t width = p.tile->width();
+  for (std::int64_t c = 0; c < p.num_chunks(); ++c) {
+    const std::int64_t begin = p.chunk_begin(c), words = p.chunk_begin(c + 1) - begin;
+    const char* b = pack_block(p, block, begin, begin + words);
+    cpu::TileCall call;
+    call.num_steps = words;
+    call.ld = p.args.ldc;
+    call.add = p.args.accumulate || c > 0;
+    for (std::int64_t t = block.t0; t < block.t1; ++t) {
+      const std::int64_t row = p.row_begin(t), num_rows = p.row_begin(t + 1) - row;
+      set_rows(p, packed, t, begin, &call);
+      for (std::int64_t j = 0; j < block.num_cols; j += width) {
+        const std::int64_t panel = std::min<std::int64_t>(width, block.num_cols - j);
+        call.b = b + j * words * 4;
+        call.out = static_cast<float*>(p.args.c) + row * p.args.ldc + block.n0 + j;
+        // The tile touches C only at its end; its lines come while it multiplies.
+        for (std::int64_t i = 0; i < num_rows; ++i) {
+          for (std::int64_t at = 0; at < panel; at += 16) {
+            __builtin_prefetch(call.out + i * call.ld + at, 1);
+          }
+        }
+        p.tile->multiply(static_cast<int>(num_rows), static_cast<int>(panel / p.tile->lanes), call);
+      }
+    }
+  }
+}
+
 void run_block(const Product& p, const PackedRows& packed, const Block& block) {
+  if (p.stores_sums() && block.num_cols % p.tile->lanes == 0) {
+    return run_block_in_c(p, packed, block);
+  }
   const std::int64_t width = p.tile->width(), num_chunks = p.num_chunks();
   const std::int64_t padded = round_up(block.num_cols, p.tile->lanes);
   const std::int64_t row0 = p.row_begin(block.t0);

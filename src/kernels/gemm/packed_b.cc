@@ -14,17 +14,47 @@ namespace moesmith::kernels::gemm {
 
 void PackedB::Free::operator()(void* p) const { std::free(p); }
 
-PackedB::PackedB(const Operand& b, std::int64_t k, std::int64_t n, DType a_dtype, ThreadPool& pool)
-    : k_(k), n_(n), tile_(&cpu::tile_for(active_isa(), a_dtype, b.dtype)) {
-  if (k < 0 || n < 0) throw Error(ErrorCode::kInternal, "gemm: packing a negative size");
-  padded_n_ = round_up(n, tile_->lanes);
-  Product p;  // only for its cuts along k
+namespace {
+
+// Only for its cuts along k.
+Product cuts(std::int64_t k, const cpu::Tile& tile) {
+  Product p;
   p.args.k = k;
-  p.tile = tile_;
-  bytes_ = checked_mul(checked_mul(p.num_words(), padded_n_), 4);
-  const std::int64_t allocated = round_up(std::max<std::int64_t>(bytes_, 1), 4096);
-  data_.reset(std::aligned_alloc(4096, static_cast<std::size_t>(allocated)));
-  if (data_ == nullptr) throw std::bad_alloc();
+  p.tile = &tile;
+  return p;
+}
+
+}  // namespace
+
+std::int64_t PackedB::storage_bytes(std::int64_t k, std::int64_t n, DType a_dtype, DType b_dtype) {
+  if (k < 0 || n < 0) throw Error(ErrorCode::kInternal, "gemm: packing a negative size");
+  const cpu::Tile& tile = cpu::tile_for(active_isa(), a_dtype, b_dtype);
+  return checked_mul(checked_mul(cuts(k, tile).num_words(), round_up(n, tile.lanes)), 4);
+}
+
+PackedB::PackedB(const Operand& b, std::int64_t k, std::int64_t n, DType a_dtype, ThreadPool& pool)
+    : PackedB(b, k, n, a_dtype, pool, [&] {
+        const std::int64_t bytes = std::max<std::int64_t>(storage_bytes(k, n, a_dtype, b.dtype), 1);
+        void* storage = std::aligned_alloc(4096, static_cast<std::size_t>(round_up(bytes, 4096)));
+        if (storage == nullptr) throw std::bad_alloc();
+        return storage;
+      }()) {
+  owned_.reset(panels_);
+}
+
+PackedB::PackedB(const Operand& b,
+                 std::int64_t k,
+                 std::int64_t n,
+                 DType a_dtype,
+                 ThreadPool& pool,
+                 void* storage)
+    : k_(k),
+      n_(n),
+      bytes_(storage_bytes(k, n, a_dtype, b.dtype)),
+      tile_(&cpu::tile_for(active_isa(), a_dtype, b.dtype)),
+      panels_(static_cast<char*>(storage)) {
+  padded_n_ = round_up(n, tile_->lanes);
+  const Product p = cuts(k, *tile_);
   const std::int64_t num_panels = ceil_div(n, tile_->width());
   pool.run(num_panels * p.num_chunks(), [&](std::int64_t task, int) {
     const std::int64_t c = task / num_panels, n0 = task % num_panels * tile_->width();
@@ -47,7 +77,7 @@ const cpu::Tile& PackedB::tile_with(DType a_dtype) const {
 
 const void* PackedB::panel(std::int64_t word_begin, std::int64_t word_end, std::int64_t n0) const {
   const std::int64_t words = word_begin * padded_n_ + (word_end - word_begin) * n0;
-  return static_cast<const char*>(data_.get()) + words * 4;
+  return panels_ + words * 4;
 }
 
 }  // namespace moesmith::kernels::gemm

@@ -16,6 +16,14 @@ class PackedB {
   // b is [k, n] and not referred to afterwards. a_dtype is what it will be multiplied with; bf16
   // stays bf16 where the active instruction set multiplies bf16, else it is widened.
   PackedB(const Operand& b, std::int64_t k, std::int64_t n, DType a_dtype, ThreadPool& pool);
+  // The same in memory of the caller's: storage_bytes(), 64-byte aligned, outliving the object.
+  PackedB(const Operand& b,
+          std::int64_t k,
+          std::int64_t n,
+          DType a_dtype,
+          ThreadPool& pool,
+          void* storage);
+  static std::int64_t storage_bytes(std::int64_t k, std::int64_t n, DType a_dtype, DType b_dtype);
 
   std::int64_t k() const { return k_; }
   std::int64_t n() const { return n_; }
@@ -30,10 +38,11 @@ class PackedB {
   std::int64_t k_, n_, padded_n_;
   std::int64_t bytes_ = 0;
   const cpu::Tile* tile_;
+  char* panels_ = nullptr;
   struct Free {
     void operator()(void* p) const;
   };
-  std::unique_ptr<void, Free> data_;
+  std::unique_ptr<void, Free> owned_;  // empty where the caller has the memory
 };
 
 }  // namespace moesmith::kernels::gemm

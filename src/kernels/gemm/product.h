@@ -32,6 +32,10 @@ struct Product {
   // Rows are cut evenly into tiles of at most kTileRows, so that no tile is left nearly empty.
   std::int64_t num_row_tiles() const { return ceil_div(args.m, cpu::kTileRows); }
   std::int64_t row_begin(std::int64_t t) const { return args.m * t / num_row_tiles(); }
+  // Whether tiles of whole vectors may store their sums as they are, without finish().
+  bool stores_sums() const {
+    return args.c_dtype == DType::kF32 && args.alpha == 1.0f && bias == nullptr && !transposed_c;
+  }
 };
 
 inline const char* element(const Operand& x, std::int64_t i, std::int64_t j) {
