@@ -29,9 +29,10 @@ std::int64_t now_ns() {
 
 void enable(bool on) { enabled.store(on, std::memory_order_relaxed); }
 
-Scope::Scope(const char* name) {
+Scope::Scope(const char* name, double flops) {
   if (!enabled.load(std::memory_order_relaxed)) return;
   name_ = name;
+  flops_ = flops;
   outer_ = innermost;
   innermost = this;
   start_ns_ = now_ns();
@@ -45,6 +46,7 @@ Scope::~Scope() {
   const std::lock_guard lock(lines_mutex);
   Line& line = lines()[name_];
   line.seconds += static_cast<double>(elapsed - inner_ns_) * 1e-9;
+  line.flops += flops_;
   ++line.calls;
 }
 

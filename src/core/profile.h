@@ -14,14 +14,15 @@ void enable(bool on);
 // One per thread at a time may be open at each depth; times of all threads are added.
 class Scope {
  public:
-  // `name` must outlive the profile: a literal.
-  explicit Scope(const char* name);
+  // `name` must outlive the profile: a literal. `flops`: floating-point operations done within.
+  explicit Scope(const char* name, double flops = 0);
   ~Scope();
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
 
  private:
   const char* name_ = nullptr;
+  double flops_ = 0;
   std::int64_t start_ns_ = 0;
   std::int64_t inner_ns_ = 0;
   Scope* outer_ = nullptr;
@@ -30,6 +31,7 @@ class Scope {
 struct Line {
   std::string name;
   double seconds = 0;
+  double flops = 0;
   std::int64_t calls = 0;
 };
 

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/profile.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "model/elementwise.h"
+#include "model/parts.h"
 
 namespace moesmith::model {
 namespace {
@@ -35,7 +37,9 @@ struct Scratch {
   float* partial = nullptr;   // of norm weights' gradients
 
   void take(Arena& arena, const DecoderSpec& spec, std::int64_t n, int threads, bool backward) {
-    attention = arena.take_bytes(attn::scratch_bytes<T>(spec.head_dim, threads));
+    const attn::ScratchRequest request{n, spec.num_heads, spec.num_kv_heads, spec.head_dim,
+                                       backward};
+    attention = arena.take_bytes(attn::scratch_bytes<T>(request, threads));
     if (!backward) return;
     const std::int64_t q = n * spec.q_width(), kv = n * spec.kv_width();
     d_out = arena.take<T>(q);
@@ -51,6 +55,20 @@ struct Scratch {
     partial = arena.take<float>(norm::partial_floats(n, widest));
   }
 };
+
+template <class T>
+void cast(T* y, const float* x, std::int64_t count, ThreadPool& pool) {
+  const profile::Scope scope(part::kElementwise);
+  from_f32(y, x, count, pool);
+}
+
+// Rotates `heads` heads of each token in place; sign -1 rotates back.
+template <class T>
+void rotate(const LayerContext& c, std::int64_t heads, T* x, float sign) {
+  const profile::Scope scope(part::kRope);
+  const std::int64_t width = heads * c.spec.head_dim;
+  kernels::rope::apply(c.rope, c.positions, heads, x, width, x, width, sign, c.pool);
+}
 
 template <class T>
 void norm_heads_forward(const LayerContext& c,
@@ -69,6 +87,7 @@ void norm_heads_forward(const LayerContext& c,
   args.eps = c.spec.rms_norm_eps;
   args.y = y;
   args.rstd = rstd;
+  const profile::Scope scope(part::kNorms);
   norm::forward(args, c.pool);
 }
 
@@ -138,9 +157,8 @@ void project(const AttentionLayer& layer, const LayerContext& c, const Attention
     clip(s.k, n * kv, c.spec.clip_qkv, c.pool);
     clip(s.v, n * kv, c.spec.clip_qkv, c.pool);
   }
-  const auto& table = c.rope;
-  kernels::rope::apply(table, c.positions, c.spec.num_heads, s.q, q, s.q, q, 1.0f, c.pool);
-  kernels::rope::apply(table, c.positions, c.spec.num_kv_heads, s.k, kv, s.k, kv, 1.0f, c.pool);
+  rotate(c, c.spec.num_heads, s.q, 1.0f);
+  rotate(c, c.spec.num_kv_heads, s.k, 1.0f);
 }
 
 // From d (f32, of the rotated heads) to the gradient of the linear layer's output.
@@ -154,9 +172,9 @@ void heads_backward(const LayerContext& c,
                     T* d_raw,
                     const Scratch<T>& scratch) {
   const std::int64_t width = heads * c.spec.head_dim, count = c.num_tokens * width;
-  kernels::rope::apply(c.rope, c.positions, heads, d, width, d, width, -1.0f, c.pool);
+  rotate(c, heads, d, -1.0f);
   if (weight == nullptr) {
-    from_f32(d_raw, d, count, c.pool);
+    cast(d_raw, d, count, c.pool);
     return;
   }
   if (c.spec.clip_qkv > 0) {
@@ -175,6 +193,7 @@ void heads_backward(const LayerContext& c,
   args.dx = d_raw;
   args.d_weight = weight->trainable ? weight->grad.data<float>() : nullptr;
   args.partial_scratch = scratch.partial;
+  const profile::Scope scope(part::kNorms);
   norm::backward(args, c.pool);
 }
 
@@ -221,11 +240,17 @@ void attention_forward(const AttentionLayer& layer,
   args.eps = c.spec.rms_norm_eps;
   args.y = saved.normed;
   args.rstd = saved.rstd;
-  norm::forward(args, c.pool);
+  {
+    const profile::Scope scope(part::kNorms);
+    norm::forward(args, c.pool);
+  }
   project(layer, c, saved);
   attn::Args<T> attention = attention_args(layer, c, saved, scratch.attention);
-  if (c.cache.k != nullptr) use_cache(c, attention);
-  attn::forward(attention, c.pool);
+  {
+    const profile::Scope scope(part::kAttention);
+    if (c.cache.k != nullptr) use_cache(c, attention);
+    attn::forward(attention, c.pool);
+  }
   linear_forward(layer.o, c.linear(kO), n, saved.out, dense(x_mid, hidden), saved.o_xa);
   add(x_mid, x_mid, x, n * hidden, c.pool);
   c.arena.rewind(mark);
@@ -251,7 +276,10 @@ void attention_backward(const AttentionLayer& layer,
   back.d_q = s.d_q;
   back.d_k = s.d_k;
   back.d_v = s.d_v;
-  attn::backward(back, c.pool);
+  {
+    const profile::Scope scope(part::kAttention);
+    attn::backward(back, c.pool);
+  }
   heads_backward(c, layer.q_norm, spec.num_heads, saved.q_raw, saved.q_rstd, s.d_q, s.d_q_raw, s);
   heads_backward(c, layer.k_norm, spec.num_kv_heads, saved.k_raw, saved.k_rstd, s.d_k, s.d_k_raw,
                  s);
@@ -260,7 +288,7 @@ void attention_backward(const AttentionLayer& layer,
     const float below = std::nextafter(static_cast<float>(T(spec.clip_qkv)), 0.0f);
     clip_backward(saved.v, s.d_v, n * kv, below, c.pool);
   }
-  from_f32(s.d_v_raw, s.d_v, n * kv, c.pool);
+  cast(s.d_v_raw, s.d_v, n * kv, c.pool);
   const Matrix d_normed = need_dx ? dense(s.d_normed, hidden) : Matrix{};
   linear_backward<T>(layer.q, c.linear(kQ),
                      {n, saved.normed, saved.q_xa, dense(s.d_q_raw, q), d_normed, false});
@@ -279,6 +307,7 @@ void attention_backward(const AttentionLayer& layer,
     args.add = args.dx = d_x;
     args.d_weight = layer.norm->trainable ? layer.norm->grad.template data<float>() : nullptr;
     args.partial_scratch = s.partial;
+    const profile::Scope scope(part::kNorms);
     norm::backward(args, c.pool);
   }
   c.arena.rewind(mark);

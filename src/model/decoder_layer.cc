@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/decoder_layer.h"
 
+#include "core/profile.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "model/elementwise.h"
+#include "model/parts.h"
 
 namespace moesmith::model {
 namespace {
@@ -52,7 +54,10 @@ void layer_forward(const DecoderLayer& layer,
   args.eps = c.spec.rms_norm_eps;
   args.y = saved.normed;
   args.rstd = saved.rstd;
-  norm::forward(args, c.pool);
+  {
+    const profile::Scope scope(part::kNorms);
+    norm::forward(args, c.pool);
+  }
   if (layer.dense) {
     mlp_forward<T>(*layer.dense, c, saved.normed, saved.dense, y);
   } else {
@@ -87,7 +92,10 @@ void layer_backward(const DecoderLayer& layer,
   args.add = args.dx = d_x;
   args.d_weight = layer.mlp_norm->trainable ? layer.mlp_norm->grad.template data<float>() : nullptr;
   args.partial_scratch = s.partial;
-  norm::backward(args, c.pool);
+  {
+    const profile::Scope scope(part::kNorms);
+    norm::backward(args, c.pool);
+  }
   c.arena.rewind(mark);
   attention_backward(layer.attention, c, x, saved.attention, d_x, need_dx);
 }

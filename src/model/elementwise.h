@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/profile.h"
 #include "core/thread_pool.h"
 #include "kernels/rows/rows.h"
+#include "model/parts.h"
 
 namespace moesmith::model {
 
@@ -15,6 +17,7 @@ inline constexpr std::int64_t kElementChunk = 16384;
 // y = a + b; y may be a or b.
 template <class T>
 void add(T* y, const T* a, const T* b, std::int64_t count, ThreadPool& pool) {
+  const profile::Scope scope(part::kElementwise);
   pool.for_chunks(count, kElementChunk, [&](std::int64_t begin, std::int64_t end) {
     kernels::rows::ops<T>().add(y + begin, a + begin, b + begin, end - begin);
   });

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "core/profile.h"
 #include "kernels/embedding/embedding.h"
 #include "model/decoder.h"
 #include "model/elementwise.h"
+#include "model/parts.h"
 
 namespace moesmith::model {
 namespace {
@@ -115,8 +117,11 @@ class EngineOf final : public Engine {
   }
 
   void forward(const Tokens& tokens, bool training) {
-    kernels::embedding::forward(tokens.ids, d_.embedding->value.data<T>(), d_.spec.hidden_size,
-                                workspace_.x[0], pool_);
+    {
+      const profile::Scope scope(part::kEmbedding);
+      kernels::embedding::forward(tokens.ids, d_.embedding->value.data<T>(), d_.spec.hidden_size,
+                                  workspace_.x[0], pool_);
+    }
     for (std::size_t i = 0; i < d_.layers.size(); ++i) {
       layer_forward(d_.layers[i], context(tokens, i, training), workspace_.x[i],
                     workspace_.saved[i], workspace_.x[i + 1],
@@ -156,6 +161,7 @@ class EngineOf final : public Engine {
                         d_prob_.empty() ? nullptr : d_prob_.data(), need_dx);
     }
     if (d_.embedding->trainable) {
+      const profile::Scope scope(part::kEmbedding);
       kernels::embedding::backward(tokens.ids, workspace_.d_x, d_.spec.hidden_size,
                                    d_.embedding->grad.data<float>(), pool_);
     }

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 
+#include "core/profile.h"
 #include "core/rng.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/rows/rows.h"
 #include "model/elementwise.h"
+#include "model/parts.h"
 
 namespace moesmith::model {
 namespace {
@@ -18,8 +20,9 @@ gemm::Operand transposed(const Matrix& m) { return {m.data, m.dtype, 1, m.stride
 gemm::Operand row_major(const Tensor& t) { return gemm::row_major(t.raw(), t.dtype(), t.dim(1)); }
 gemm::Operand transposed(const Tensor& t) { return gemm::transposed(t.raw(), t.dtype(), t.dim(1)); }
 
-// c (+)= alpha * a b (+ bias)
-void product(std::int64_t m,
+// c (+)= alpha * a b (+ bias), charged to `part`
+void product(const char* part,
+             std::int64_t m,
              std::int64_t n,
              std::int64_t k,
              gemm::Operand a,
@@ -29,6 +32,8 @@ void product(std::int64_t m,
              bool accumulate,
              ThreadPool& pool,
              const Tensor* bias = nullptr) {
+  const profile::Scope scope(
+      part, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
   gemm::Args args;
   args.m = m;
   args.n = n;
@@ -57,6 +62,7 @@ Matrix dense(T* data, std::int64_t cols) {
 template <class T, class U>
 void drop(
     const Dropout& dropout, const T* x, U* y, std::int64_t count, bool add, ThreadPool& pool) {
+  const profile::Scope scope(part::kLora);
   const auto p = static_cast<float>(dropout.probability);
   const float scale = 1.0f / (1.0f - p);
   constexpr std::int64_t kChunk = 4096;  // a multiple of the four words that one counter gives
@@ -75,6 +81,7 @@ void drop(
 
 // d_bias[j] += sum over i of dy[i, j], in the order of i.
 void add_bias_grad(const Matrix& dy, std::int64_t n, Tensor& grad, ThreadPool& pool) {
+  const profile::Scope scope(part::kDense);
   auto* out = grad.data<float>();
   pool.for_chunks(grad.numel(), 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = 0; i < n; ++i) {
@@ -106,26 +113,30 @@ void lora_backward(const Linear& linear, const LinearContext& c, const LinearBac
   const auto scale = static_cast<float>(lora.slot.scale);
   // d = scale * dy B [n, r]: dA += d^T x, dx += d A.
   const Matrix d = dense(c.arena.take<T>(n * r), r);
-  product(n, r, linear.out, row_major(args.dy), row_major(lora.b_packed), d, scale, false, c.pool);
+  product(part::kLora, n, r, linear.out, row_major(args.dy), row_major(lora.b_packed), d, scale,
+          false, c.pool);
   if (lora.b.trainable) {
     const Matrix xa = dense(const_cast<T*>(args.xa), r);
-    product(linear.out, r, n, transposed(args.dy), row_major(xa), matrix(lora.b.grad), scale, true,
-            c.pool);
+    product(part::kLora, linear.out, r, n, transposed(args.dy), row_major(xa), matrix(lora.b.grad),
+            scale, true, c.pool);
   }
   if (lora.a.trainable) {
     const std::int64_t mark = c.arena.mark();
     const T* x = adapter_input(linear, c, n, args.x);
-    product(r, linear.in, n, transposed(d), gemm::row_major(x, DTypeOf<T>::value, linear.in),
-            matrix(lora.a.grad), 1.0f, true, c.pool);
+    product(part::kLora, r, linear.in, n, transposed(d),
+            gemm::row_major(x, DTypeOf<T>::value, linear.in), matrix(lora.a.grad), 1.0f, true,
+            c.pool);
     c.arena.rewind(mark);
   }
   if (args.dx.data == nullptr) return;
   if (c.dropout.probability == 0) {
-    product(n, linear.in, r, row_major(d), row_major(lora.a_packed), args.dx, 1.0f, true, c.pool);
+    product(part::kLora, n, linear.in, r, row_major(d), row_major(lora.a_packed), args.dx, 1.0f,
+            true, c.pool);
     return;
   }
   const Matrix through = dense(c.arena.take<float>(n * linear.in), linear.in);
-  product(n, linear.in, r, row_major(d), row_major(lora.a_packed), through, 1.0f, false, c.pool);
+  product(part::kLora, n, linear.in, r, row_major(d), row_major(lora.a_packed), through, 1.0f,
+          false, c.pool);
   const auto* from = static_cast<const float*>(through.data);
   if (args.dx.dtype == DType::kF32) {
     drop(c.dropout, from, static_cast<float*>(args.dx.data), n * linear.in, true, c.pool);
@@ -154,26 +165,26 @@ template <class T>
 void linear_forward(
     const Linear& linear, const LinearContext& c, std::int64_t n, const T* x, Matrix y, T* xa) {
   const Tensor* bias = linear.bias == nullptr ? nullptr : &linear.bias->value;
-  product(n, linear.out, linear.in, gemm::row_major(x, DTypeOf<T>::value, linear.in),
+  product(part::kDense, n, linear.out, linear.in, gemm::row_major(x, DTypeOf<T>::value, linear.in),
           transposed(linear.weight->value), y, 1.0f, false, c.pool, bias);
   if (linear.lora == nullptr) return;
   const std::int64_t mark = c.arena.mark(), r = linear.lora->slot.r;
   const T* input = adapter_input(linear, c, n, x);
-  product(n, r, linear.in, gemm::row_major(input, DTypeOf<T>::value, linear.in),
+  product(part::kLora, n, r, linear.in, gemm::row_major(input, DTypeOf<T>::value, linear.in),
           transposed(linear.lora->a_packed), dense(xa, r), 1.0f, false, c.pool);
   c.arena.rewind(mark);
-  product(n, linear.out, r, row_major(dense(xa, r)), transposed(linear.lora->b_packed), y,
-          static_cast<float>(linear.lora->slot.scale), true, c.pool);
+  product(part::kLora, n, linear.out, r, row_major(dense(xa, r)), transposed(linear.lora->b_packed),
+          y, static_cast<float>(linear.lora->slot.scale), true, c.pool);
 }
 
 template <class T>
 void linear_backward(const Linear& linear, const LinearContext& c, const LinearBackward<T>& args) {
   if (args.dx.data != nullptr) {
-    product(args.n, linear.in, linear.out, row_major(args.dy), row_major(linear.weight->value),
-            args.dx, 1.0f, args.accumulate_dx, c.pool);
+    product(part::kDense, args.n, linear.in, linear.out, row_major(args.dy),
+            row_major(linear.weight->value), args.dx, 1.0f, args.accumulate_dx, c.pool);
   }
   if (linear.weight->trainable) {
-    product(linear.out, linear.in, args.n, transposed(args.dy),
+    product(part::kDense, linear.out, linear.in, args.n, transposed(args.dy),
             gemm::row_major(args.x, DTypeOf<T>::value, linear.in), matrix(linear.weight->grad),
             1.0f, true, c.pool);
   }

@@ -5,10 +5,12 @@
 #include <cstring>
 #include <type_traits>
 
+#include "core/profile.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "model/batch.h"
 #include "model/elementwise.h"
+#include "model/parts.h"
 
 namespace moesmith::model {
 namespace {
@@ -100,6 +102,7 @@ void head_norm(const LossHead& head, const LayerContext& c, const T* x, const He
   args.eps = c.spec.rms_norm_eps;
   args.y = saved.normed;
   args.rstd = saved.rstd;
+  const profile::Scope scope(part::kNorms);
   norm::forward(args, c.pool);
 }
 
@@ -113,6 +116,7 @@ HeadLoss head_loss(const LossHead& head,
                    T* d_x) {
   const std::int64_t n = c.num_tokens, width = head.lm_head.in, vocab = head.lm_head.out;
   const std::int64_t mark = c.arena.mark();
+  const profile::Scope scope(part::kLoss);
   Scratch<T> s;
   s.take(c.arena, head, n, d_x != nullptr);
   HeadLoss loss;
@@ -147,6 +151,7 @@ HeadLoss head_loss(const LossHead& head,
     args.dx = d_x;
     args.d_weight = head.norm->trainable ? head.norm->grad.template data<float>() : nullptr;
     args.partial_scratch = s.partial;
+    const profile::Scope norms(part::kNorms);
     norm::backward(args, c.pool);
   }
   c.arena.rewind(mark);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/mlp_layer.h"
 
+#include "core/profile.h"
 #include "model/elementwise.h"
+#include "model/parts.h"
 
 namespace moesmith::model {
 namespace {
@@ -19,6 +21,12 @@ struct Scratch {
   }
 };
 
+template <class Body>
+void activate(const LayerContext& c, std::int64_t count, const Body& body) {
+  const profile::Scope scope(part::kElementwise);
+  c.pool.for_chunks(count, kElementChunk, body);
+}
+
 }  // namespace
 
 template <class T>
@@ -35,7 +43,7 @@ void mlp_forward(
   const std::int64_t n = c.num_tokens, inter = layer.gate.out;
   linear_forward(layer.gate, c.linear(kGate), n, x, dense(s.gate, inter), s.gate_xa);
   linear_forward(layer.up, c.linear(kUp), n, x, dense(s.up, inter), s.up_xa);
-  c.pool.for_chunks(n * inter, kElementChunk, [&](std::int64_t begin, std::int64_t end) {
+  activate(c, n * inter, [&](std::int64_t begin, std::int64_t end) {
     kernels::rows::ops<T>().silu_mul(s.act + begin, s.gate + begin, s.up + begin, end - begin);
   });
   linear_forward(layer.down, c.linear(kDown), n, s.act, dense(y, layer.down.out), s.down_xa);
@@ -55,7 +63,7 @@ void mlp_backward(const MlpLayer& layer,
   linear_backward<T>(
       layer.down, c.linear(kDown),
       {n, s.act, s.down_xa, dense(d_y, layer.down.out), dense(b.d_act, inter), false});
-  c.pool.for_chunks(n * inter, kElementChunk, [&](std::int64_t begin, std::int64_t end) {
+  activate(c, n * inter, [&](std::int64_t begin, std::int64_t end) {
     kernels::rows::ops<T>().silu_mul_backward(b.d_gate + begin, b.d_up + begin, s.gate + begin,
                                               s.up + begin, b.d_act + begin, end - begin);
   });

@@ -3,8 +3,10 @@
 
 #include <cmath>
 
+#include "core/profile.h"
 #include "kernels/router/router.h"
 #include "model/elementwise.h"
+#include "model/parts.h"
 
 namespace moesmith::model {
 namespace {
@@ -63,9 +65,21 @@ float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
 constexpr std::int64_t kTokenChunk = 32;
 
+// Of the base products of one pass over n tokens: forward; backward by the inputs alone; each
+// trained weight's own gradient comes on top.
+double experts_flops(const MoeLayer& layer, std::int64_t n, bool backward) {
+  const double one = 2.0 * static_cast<double>(n * layer.top_k) *
+                     static_cast<double>(layer.router.in * layer.down->spec.shape[2]);
+  double products = 3.0;
+  if (backward && layer.gate_up->parameter.trainable) products += 2.0;
+  if (backward && layer.down->parameter.trainable) products += 1.0;
+  return products * one;
+}
+
 // y += sigmoid(shared_logit) * shared_out
 template <class T>
 void add_shared(const LayerContext& c, const MoeSaved<T>& s, T* y) {
+  const profile::Scope scope(part::kElementwise);
   const std::int64_t hidden = c.spec.hidden_size;
   c.pool.for_chunks(c.num_tokens, kTokenChunk, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) {
@@ -83,6 +97,7 @@ void add_shared(const LayerContext& c, const MoeSaved<T>& s, T* y) {
 template <class T>
 void shared_gate_backward(
     const LayerContext& c, const MoeSaved<T>& s, const T* d_y, T* d_out, float* d_logit) {
+  const profile::Scope scope(part::kElementwise);
   const std::int64_t hidden = c.spec.hidden_size;
   const auto& op = kernels::rows::ops<T>();
   c.pool.for_chunks(c.num_tokens, kTokenChunk, [&](std::int64_t begin, std::int64_t end) {
@@ -184,10 +199,13 @@ void moe_forward(const MoeLayer& layer,
   const router::Problem problem = problem_of(layer, n);
   linear_forward(layer.router, c.linear(kRouter), n, x, dense(s.logits, layer.num_experts),
                  s.router_xa);
-  router::forward(problem, s.logits, s.index, s.weights, c.pool);
-  if (balance != nullptr) {
-    router::add_balance_statistics(problem, s.logits, s.index, balance->counts.data(),
-                                   balance->prob_sums.data());
+  {
+    const profile::Scope scope(part::kRouter);
+    router::forward(problem, s.logits, s.index, s.weights, c.pool);
+    if (balance != nullptr) {
+      router::add_balance_statistics(problem, s.logits, s.index, balance->counts.data(),
+                                     balance->prob_sums.data());
+    }
   }
   const experts::ExpertsPlan& plan = c.training ? *layer.train_plan : *layer.infer_plan;
   experts::ForwardArgs args;
@@ -196,7 +214,10 @@ void moe_forward(const MoeLayer& layer,
   args.saved = bytes_of(s.experts, s.experts_bytes);
   const std::int64_t scratch = plan.sizes(n, c.pool.num_threads()).forward_scratch_bytes;
   args.scratch = bytes_of(c.arena.take_bytes(scratch), scratch);
-  plan.forward(args, c.pool);
+  {
+    const profile::Scope scope(part::kExperts, experts_flops(layer, n, false));
+    plan.forward(args, c.pool);
+  }
   c.arena.rewind(mark);
   if (!layer.shared) return;
   mlp_forward(*layer.shared, c, x, s.shared, s.shared_out);
@@ -237,10 +258,16 @@ void moe_backward(const MoeLayer& layer,
     args.gradients.down_a = grad(layer.down_lora->a);
     args.gradients.down_b = grad(layer.down_lora->b);
   }
-  layer.train_plan->backward(args, c.pool);
+  {
+    const profile::Scope scope(part::kExperts, experts_flops(layer, n, true));
+    layer.train_plan->backward(args, c.pool);
+  }
   c.arena.rewind(inner);
-  router::backward(problem_of(layer, n), s.logits, s.index, b.d_weights, d_prob, b.d_logits,
-                   c.pool);
+  {
+    const profile::Scope scope(part::kRouter);
+    router::backward(problem_of(layer, n), s.logits, s.index, b.d_weights, d_prob, b.d_logits,
+                     c.pool);
+  }
   linear_backward<T>(
       layer.router, c.linear(kRouter),
       {n, x, s.router_xa, dense(b.d_logits, layer.num_experts), dense(d_x, hidden), true});

@@ -123,7 +123,8 @@ Run<T> run(const Case& c,
            std::vector<float>(static_cast<std::size_t>(tokens_of(c) * c.heads), nan),
            std::vector<float>(q.size(), nan), std::vector<float>(k.size(), nan),
            std::vector<float>(k.size(), nan)};
-  std::vector<char> scratch(static_cast<std::size_t>(scratch_bytes<T>(c.dim, threads)));
+  std::vector<char> scratch(static_cast<std::size_t>(
+      scratch_bytes<T>({tokens_of(c), c.heads, c.kv_heads, c.dim, true}, threads)));
   Args<T> args;
   args.problem = {c.heads, c.kv_heads, c.dim, scale, c.window, segments};
   args.q = q.data();
@@ -209,7 +210,8 @@ TYPED_TEST(Attention, continues_from_a_past) {
     const auto v = cast<T>(normals(n * c.kv_heads * c.dim, 3));
     const Run<T> whole = run(c, q, k, v, q, 0.3f, 1);
     ThreadPool pool(2);
-    std::vector<char> scratch(static_cast<std::size_t>(scratch_bytes<T>(c.dim, 2)));
+    std::vector<char> scratch(
+        static_cast<std::size_t>(scratch_bytes<T>({n - first, c.heads, c.kv_heads, c.dim}, 2)));
     std::vector<T> out(static_cast<std::size_t>((n - first) * c.heads * c.dim));
     std::vector<float> log_sum(static_cast<std::size_t>((n - first) * c.heads));
     const std::vector<Segment> segments = {{0, n - first, 0, first}};

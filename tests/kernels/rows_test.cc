@@ -109,18 +109,40 @@ TYPED_TEST(Rows, exponentials_match_over_the_whole_range) {
   using T = TypeParam;
   this->each_isa([](const Ops<T>& op, std::int64_t n) {
     auto x = normals(n, 4);
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] = x[i] * 30.0f - 40.0f;
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = x[i] * 60.0f - 80.0f;
     x[0] = -std::numeric_limits<float>::infinity();
     std::vector<T> y(x.size());
-    const float sum = op.exp_shift(y.data(), x.data(), 1.5f, n);
+    const float sum = op.exp_shift(y.data(), x.data(), 0.5f, 1.5f, n);
     double want_sum = 0;
     for (std::size_t i = 0; i < x.size(); ++i) {
-      const double want = std::exp(as_double(x[i]) - 1.5);
+      const double want = std::exp(0.5 * as_double(x[i]) - 1.5);
       want_sum += want;
       EXPECT_NEAR(as_double(y[i]), want, (2 * epsilon<T>() + 4e-6) * want + 1e-37) << x[i];
     }
     EXPECT_NEAR(sum, want_sum, 1e-5 * want_sum + 1e-37);
   });
+}
+
+TYPED_TEST(Rows, largest_and_softmax_gradient_match_double_and_stay_inside) {
+  using T = TypeParam;
+  this->each_isa([](const Ops<T>& op, std::int64_t n) {
+    auto s = normals(n, 1), dp = normals(n, 2), lse = normals(n, 3), delta = normals(n, 4);
+    for (float& x : s) x -= 100.0f;  // a largest that no padding may stand in for
+    EXPECT_EQ(op.max(s.data(), n), *std::max_element(s.begin(), s.end()));
+    for (float& x : s) x += 100.0f;
+    auto p = Rows<T>::guarded(n), ds = p;
+    op.softmax_backward(p.data(), ds.data(), s.data(), dp.data(), 0.3f, lse.data(), delta.data(),
+                        n);
+    for (std::size_t i = 0; i < s.size(); ++i) {
+      const double want = std::exp(0.3 * as_double(s[i]) - as_double(lse[i]));
+      const double gap = as_double(dp[i]) - as_double(delta[i]);
+      EXPECT_NEAR(as_double(p[i]), want, (epsilon<T>() + 1e-6) * want);
+      EXPECT_NEAR(as_double(ds[i]), 0.3 * want * gap,
+                  (epsilon<T>() + 1e-6) * want * (std::abs(gap) + 1));
+    }
+    for (const auto* out : {&p, &ds}) Rows<T>::expect_guard(*out);
+  });
+  EXPECT_EQ(ops<T>().max(nullptr, 0), -std::numeric_limits<float>::infinity());
 }
 
 TYPED_TEST(Rows, rotation_is_undone_by_its_transpose) {

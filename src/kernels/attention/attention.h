@@ -20,7 +20,7 @@ struct Segment {
 
 struct Problem {
   std::int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
-  float scale = 1.0f;
+  float scale = 1.0f;       // > 0
   std::int64_t window = 0;  // the query at p sees the keys (p - window, p]; 0: all up to p
   std::span<const Segment> segments;
 };
@@ -35,11 +35,17 @@ struct Args {
   std::int64_t q_stride = 0, k_stride = 0, v_stride = 0;
   T* out = nullptr;          // [num_queries, num_heads * head_dim]
   float* log_sum = nullptr;  // [num_queries, num_heads]; log of the sum of exp(scores)
-  void* scratch = nullptr;   // scratch_bytes<T>()
+  void* scratch = nullptr;   // scratch_bytes<T>(), 64-byte aligned
 };
 
+// What the scratch depends on.
+struct ScratchRequest {
+  std::int64_t num_queries = 0;  // of all segments
+  std::int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
+  bool backward = false;  // enough for backward() too
+};
 template <class T>
-std::int64_t scratch_bytes(std::int64_t head_dim, int num_threads);
+std::int64_t scratch_bytes(const ScratchRequest& request, int num_threads);
 
 template <class T>
 void forward(const Args<T>& args, ThreadPool& pool);

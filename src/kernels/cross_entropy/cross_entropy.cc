@@ -24,10 +24,11 @@ void forward(std::int64_t num_rows,
     float block[kBlock];
     for (std::int64_t i = begin; i < end; ++i) {
       const float* x = logits + i * vocab;
-      const float max = rows::row_max(x, vocab);
+      const float max = op.max(x, vocab);
       double sum = 0;
       for (std::int64_t at = 0; at < vocab; at += kBlock) {
-        sum += static_cast<double>(op.exp_shift(block, x + at, max, std::min(kBlock, vocab - at)));
+        sum += static_cast<double>(
+            op.exp_shift(block, x + at, 1.0f, max, std::min(kBlock, vocab - at)));
       }
       const double log_sum = static_cast<double>(max) + std::log(sum);
       const float target = x[labels[i]];
@@ -39,7 +40,7 @@ void forward(std::int64_t num_rows,
       const double p = std::exp(static_cast<double>(target) - log_sum);
       for (std::int64_t at = 0; at < vocab; at += kBlock) {
         const std::int64_t n = std::min(kBlock, vocab - at);
-        op.exp_shift(block, x + at, max, n);
+        op.exp_shift(block, x + at, 1.0f, max, n);
         rows::ops<T>().from_f32(out + at, block, scale, n);
       }
       out[labels[i]] = T(static_cast<float>(static_cast<double>(grad_scale) * (p - 1.0)));

@@ -13,7 +13,7 @@ constexpr std::int64_t kChunk = 32;
 
 void softmax(const float* logits, std::int64_t n, float* p) {
   const auto& op = rows::ops<float>();
-  const float sum = op.exp_shift(p, logits, rows::row_max(logits, n), n);
+  const float sum = op.exp_shift(p, logits, 1.0f, op.max(logits, n), n);
   op.to_f32(p, p, 1.0f / sum, n);
 }
 

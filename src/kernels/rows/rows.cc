@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/rows/rows.h"
 
-#include <algorithm>
-#include <limits>
-
 #include "core/cpu_features.h"
 
 namespace moesmith::kernels::rows {
@@ -39,18 +36,6 @@ const Ops<bf16>& ops<bf16>() {
   if (active_isa() >= IsaLevel::kAvx2) return avx2::bf16_ops();
 #endif
   return portable::bf16_ops();
-}
-
-float row_max(const float* x, std::int64_t n) {
-  constexpr std::int64_t kLanes = 16;
-  float lane[kLanes];
-  std::fill(lane, lane + kLanes, -std::numeric_limits<float>::infinity());
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::int64_t j = 0; j < kLanes; ++j) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-  }
-  for (std::int64_t j = 0; i + j < n; ++j) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-  return *std::max_element(lane, lane + kLanes);
 }
 
 }  // namespace moesmith::kernels::rows

@@ -37,11 +37,20 @@ struct Ops {
   // y = scale * x
   void (*from_f32)(T* y, const float* x, float scale, std::int64_t n);
   void (*to_f32)(float* y, const T* x, float scale, std::int64_t n);
-  // y = exp(x - shift); returns the sum of the unrounded values
-  float (*exp_shift)(T* y, const float* x, float shift, std::int64_t n);
-  // ds = p * (dp - delta), p = exp(s - lse); writes p and ds
-  void (*softmax_backward)(
-      T* p, T* ds, const float* s, const float* dp, float lse, float delta, std::int64_t n);
+  // The largest, or -inf of none
+  float (*max)(const float* x, std::int64_t n);
+  // y = exp(scale * x - shift); returns the sum of the unrounded values
+  float (*exp_shift)(T* y, const float* x, float scale, float shift, std::int64_t n);
+  // p = exp(scale * s - lse), ds = scale * p * (dp - delta), each element with its own lse and
+  // delta
+  void (*softmax_backward)(T* p,
+                           T* ds,
+                           const float* s,
+                           const float* dp,
+                           float scale,
+                           const float* lse,
+                           const float* delta,
+                           std::int64_t n);
   // Rotates the pairs (x[i], x[i + half]) by the angle whose cosine and sine are given; sign = -1
   // rotates back.
   void (*rotate)(
@@ -60,7 +69,5 @@ template <>
 const Ops<float>& ops<float>();
 template <>
 const Ops<bf16>& ops<bf16>();
-
-float row_max(const float* x, std::int64_t n);
 
 }  // namespace moesmith::kernels::rows
