@@ -178,6 +178,10 @@ void TrainProgress::finish(const train::TrainResult& result, const std::string& 
   set_status("");
   print_line("");
   const bool whole = result.outcome == train::TrainOutcome::kFinished;
+  if (!result.profile.empty()) {
+    print_lines(profile_table(result.profile, result.profiled_steps));
+    print_line("");
+  }
   print_line(bold(str(whole ? "done" : "stopped", " after ", result.steps, " steps in ",
                       duration_text(result.seconds))));
   if (result.first_eval && result.last_eval && result.first_eval->step != result.last_eval->step) {

@@ -3,6 +3,8 @@
 #include "cli/tables.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 
 #include "cli/progress.h"
 #include "cli/terminal.h"
@@ -115,6 +117,26 @@ std::vector<std::string> trained_table(const std::vector<train::TrainedTensor>& 
   rows.push_back(
       {"all", "", count_text(static_cast<std::int64_t>(tensors.size())), count_text(total)});
   return aligned(rows, {false, false, true, true});
+}
+
+std::vector<std::string> profile_table(const std::vector<train::ProfilePart>& parts,
+                                       std::int64_t steps) {
+  const auto fixed = [](double value, int digits) {
+    std::array<char, 64> buffer;
+    std::snprintf(buffer.data(), buffer.size(), "%.*f", digits, value);
+    return std::string(buffer.data());
+  };
+  std::vector<std::vector<std::string>> rows = {
+      {str("time of a step, mean of ", count_text(steps)), "seconds", "share", "GFLOP/s"}};
+  double seconds = 0.0, share = 0.0;
+  for (const train::ProfilePart& part : parts) {
+    rows.push_back({part.name, fixed(part.seconds, 4), fixed(100 * part.share, 1) + " %",
+                    part.gflops ? fixed(*part.gflops, 0) : ""});
+    seconds += part.seconds;
+    share += part.share;
+  }
+  rows.push_back({"all", fixed(seconds, 4), fixed(100 * share, 1) + " %", ""});
+  return aligned(rows, {false, true, true, true});
 }
 
 std::vector<std::string> memory_table(const train::MemoryPlan& plan) {

@@ -17,6 +17,10 @@ std::vector<std::string> aligned(const std::vector<std::vector<std::string>>& ro
 // share a row: "layers.{0-3,5}.self_attn.q_proj.lora_A".
 std::vector<std::string> trained_table(const std::vector<train::TrainedTensor>& tensors);
 
+// Where the time of a step went.
+std::vector<std::string> profile_table(const std::vector<train::ProfilePart>& parts,
+                                       std::int64_t steps);
+
 // The parts of the memory plan and their sum beside what there is.
 std::vector<std::string> memory_table(const train::MemoryPlan& plan);
 

@@ -115,6 +115,9 @@ Section save_section() {
                   MOESMITH_AT(Config, train.auto_resume_from_checkpoints),
                   "Go on from the newest checkpoint in output_dir, if there is one."),
           K::flag("plot_loss", MOESMITH_AT(Config, train.plot_loss), "Write training_loss.svg."),
+          K::flag("profile", MOESMITH_AT(Config, train.profile),
+                  "Print at the end where the time of a step went: experts, dense products, "
+                  "attention, optimiser and the rest, with the rate of the products."),
       }};
 }
 

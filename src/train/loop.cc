@@ -10,8 +10,10 @@
 #include "core/profile.h"
 #include "core/text.h"
 #include "io/system_memory.h"
+#include "model/parts.h"
 #include "moesmith/error.h"
 #include "train/schedule.h"
+#include "train/step_profile.h"
 
 namespace moesmith::train {
 namespace {
@@ -36,7 +38,8 @@ class Loop {
         warmup_(warmup_steps(parts.job.train, total_)),
         earlier_seconds_(state.elapsed_seconds),
         first_step_(state.step),
-        saved_step_(state.step) {}
+        saved_step_(state.step),
+        profile_(parts.job.train.profile) {}
 
   TrainResult run() {
     bool whole = true;
@@ -48,6 +51,7 @@ class Loop {
     const std::int64_t steps = state_.step - first_step_;
     result_.train_loss = steps > 0 ? loss_sum_ / static_cast<double>(steps) : 0.0;
     result_.seconds = seconds_since(start_);
+    profile_.finish(result_);
     return result_;
   }
 
@@ -69,7 +73,9 @@ class Loop {
   bool step_and_follow_up() {
     const StepSlice slice = p_.timeline.slice(state_.step);
     const auto start = Clock::now();
+    profile_.begin_step();
     const std::optional<StepLoss> loss = step(slice);
+    profile_.end_step();
     if (!loss) return false;
     step_seconds_ += seconds_since(start);
     log_seconds_ += seconds_since(start);
@@ -82,17 +88,11 @@ class Loop {
   }
 
   std::optional<StepLoss> step(const StepSlice& slice) {
-    std::vector<model::Batch> batches;
+    const profile::Scope whole(model::part::kOther);
     StepLoss out;
-    for (std::int64_t i = 0; i < slice.num_batches; ++i) {
-      batches.push_back(p_.train_data.batch(slice.epoch, slice.first_batch + i));
-      const model::Batch& batch = batches.back();
-      out.tokens += static_cast<std::int64_t>(batch.input_ids.size());
-      out.trained_tokens += std::count_if(batch.labels.begin(), batch.labels.end(),
-                                          [](std::int32_t t) { return t != model::kIgnoreLabel; });
-    }
+    const std::vector<model::Batch> batches = batches_of(slice, out);
     if (!gradients(batches, out)) return std::nullopt;
-    const profile::Scope scope("optimiser");
+    const profile::Scope scope(model::part::kOptimiser);
     out.grad_norm = p_.optimizer.grad_norm();
     if (!std::isfinite(out.loss) || !std::isfinite(out.grad_norm)) {
       throw Error(ErrorCode::kInvalidInput,
@@ -106,13 +106,29 @@ class Loop {
     return out;
   }
 
+  std::vector<model::Batch> batches_of(const StepSlice& slice, StepLoss& out) {
+    const profile::Scope scope(model::part::kData);
+    std::vector<model::Batch> batches;
+    for (std::int64_t i = 0; i < slice.num_batches; ++i) {
+      batches.push_back(p_.train_data.batch(slice.epoch, slice.first_batch + i));
+      const model::Batch& batch = batches.back();
+      out.tokens += static_cast<std::int64_t>(batch.input_ids.size());
+      out.trained_tokens += std::count_if(batch.labels.begin(), batch.labels.end(),
+                                          [](std::int32_t t) { return t != model::kIgnoreLabel; });
+    }
+    return batches;
+  }
+
   // Of the mean over all trained tokens of the step, plus the mean load-balancing loss. False when
   // the run was stopped on the way.
   bool gradients(const std::vector<model::Batch>& batches, StepLoss& out) {
     const double aux_share = p_.model.aux_loss_coef() / static_cast<double>(batches.size());
     const double token_share =
         1.0 / static_cast<double>(std::max<std::int64_t>(1, out.trained_tokens));
-    p_.optimizer.zero_grads();
+    {
+      const profile::Scope scope(model::part::kOptimiser);
+      p_.optimizer.zero_grads();
+    }
     for (std::size_t i = 0; i < batches.size(); ++i) {
       if (stopped()) return false;
       p_.model.set_dropout(static_cast<std::uint64_t>(p_.job.train.seed),
@@ -221,6 +237,7 @@ class Loop {
   bool noted_inert_ = false;
   StepReport last_;
   TrainResult result_;
+  StepProfile profile_;
 };
 
 }  // namespace

@@ -109,6 +109,7 @@ struct TrainOptions {
   std::string resume_from_checkpoint;  // a checkpoint-N folder
   bool auto_resume_from_checkpoints = false;  // the newest one in output_dir, if any
   bool plot_loss = true;                      // output_dir/training_loss.svg
+  bool profile = false;                       // measure where the time of a step goes
 };
 
 }  // namespace moesmith::train

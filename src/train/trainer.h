@@ -109,6 +109,16 @@ struct SampleReport {
   std::string prompt, text;
 };
 
+// One part of a step, measured with TrainOptions::profile.
+struct ProfilePart {
+  std::string name;      // model/parts.h
+  double seconds = 0.0;  // per step
+  double share = 0.0;    // of the step; all parts together 1
+  // 1e9 operations per second of the parts that are matrix products; of the experts those of the
+  // base weights alone.
+  std::optional<double> gflops;
+};
+
 enum class TrainOutcome { kFinished, kInterrupted };
 
 struct TrainResult {
@@ -120,6 +130,10 @@ struct TrainResult {
   std::string output_dir;
   std::string checkpoint;  // newest checkpoint-N written, or ""
   std::string plot;        // training_loss.svg, or ""
+  // The most expensive first; empty unless TrainOptions::profile. The first step, which reads the
+  // weights in, is left out where there are others.
+  std::vector<ProfilePart> profile;
+  std::int64_t profiled_steps = 0;
 };
 
 // Called on the thread that runs train(). All do nothing unless overridden.

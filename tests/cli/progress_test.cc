@@ -51,6 +51,16 @@ TEST(progress, the_bar_fills_and_fits_the_width) {
   }
 }
 
+TEST(progress, the_profile_is_a_table_with_a_sum) {
+  const std::vector<train::ProfilePart> parts = {{"experts", 1.5, 0.75, 321.4},
+                                                 {"attention core", 0.5, 0.25, std::nullopt}};
+  EXPECT_THAT(profile_table(parts, 19),
+              ElementsAre("  time of a step, mean of 19   seconds     share   GFLOP/s",
+                          "  experts                       1.5000    75.0 %       321",
+                          "  attention core                0.5000    25.0 %",
+                          "  all                           2.0000   100.0 %"));
+}
+
 TEST(progress, a_plain_line_has_every_number) {
   EXPECT_EQ(
       step_line(report()),
