@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "config/schema.h"
+#include "core/cpu_topology.h"
 #include "core/log.h"
 #include "core/text.h"
 
@@ -122,6 +123,10 @@ config::Config read_config(const Arguments& arguments, config::Purpose purpose) 
     print_note(notice);
   }
   return config;
+}
+
+void place_memory(const config::RuntimeOptions& runtime) {
+  interleave_memory(nodes_to_interleave(runtime.numa, numa_nodes(), allowed_cpus()));
 }
 
 int run_app(const std::vector<std::string>& words) {

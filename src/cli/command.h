@@ -37,4 +37,8 @@ Command doctor_command();
 // The configuration with the flags over it; its notices go to stderr, one line each.
 config::Config read_config(const Arguments& arguments, config::Purpose purpose);
 
+// Makes memory come from the nodes that `numa` says; before threads start and anything large is
+// made.
+void place_memory(const config::RuntimeOptions& runtime);
+
 }  // namespace moesmith::cli

@@ -13,6 +13,7 @@
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "core/cpu_features.h"
+#include "core/cpu_topology.h"
 #include "core/text.h"
 #include "core/thread_pool.h"
 #include "io/system_memory.h"
@@ -72,6 +73,31 @@ std::string isa_text() {
   }
 }
 
+std::string threads_text() {
+  const std::optional<int> quota = cpu_quota();
+  return str(
+      default_num_threads(), " (", allowed_cpus().size(), " processors in the affinity mask, ",
+      quota ? str("quota of the control group ", *quota) : "no quota of the control group", ")");
+}
+
+std::string numa_text() {
+  const std::vector<NumaNode> nodes = numa_nodes();
+  if (nodes.empty()) {
+    return "unknown: the system names no nodes";
+  }
+  std::string text = str(nodes.size(), nodes.size() == 1 ? " node: " : " nodes: ");
+  for (const NumaNode& node : nodes) {
+    text +=
+        str(node.id == nodes.front().id ? "" : "; ", "node ", node.id, " with ", node.cpus.size(),
+            " processors and ", human_bytes(static_cast<double>(node.memory_bytes)));
+  }
+  const std::vector<int> used = nodes_to_interleave(NumaPolicy::kAuto, nodes, allowed_cpus());
+  if (!used.empty()) {
+    text += str("; memory is interleaved over ", used.size(), " of them");
+  }
+  return text;
+}
+
 std::string memory_text() {
   const io::SystemMemory memory = io::system_memory();
   std::string text = str(human_bytes(static_cast<double>(memory.available)), " available of ",
@@ -119,7 +145,8 @@ int run(const Arguments& arguments) {
   row("system", system_text());
   row("cpu", cpu_text());
   row("isa", isa_text());
-  row("threads", str(default_num_threads(), " (affinity and quota of the control group)"));
+  row("threads", threads_text());
+  row("numa", numa_text());
   row("memory", memory_text());
   row("disk", disk_text());
   row("environment", environment_text());

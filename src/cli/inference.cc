@@ -119,6 +119,7 @@ int run(const Arguments& arguments) {
     throw Error(ErrorCode::kInvalidInput,
                 "the prompt is empty; give --prompt TEXT, or text on stdin");
   }
+  place_memory(config.runtime);
   ThreadPool pool(static_cast<int>(config.runtime.threads));
   Session session(config, pool);
   if (chats) {

@@ -74,6 +74,7 @@ int run(const Arguments& arguments) {
         ErrorCode::kInvalidInput,
         str(arguments.config_file, ": nothing to merge, expected adapter: lora or lora_model_dir"));
   }
+  place_memory(config.runtime);
   ThreadPool pool(static_cast<int>(config.runtime.threads));
   model::CausalLM model = model::CausalLM::load(use_request(config, files), pool);
   const std::string folder = config.train.output_dir + "/merged";

@@ -50,6 +50,7 @@ int run(const Arguments& arguments) {
   job.sample_prompts = config.runtime.sample_prompts;
   job.config_text = text_of(arguments.config_file);
 
+  place_memory(config.runtime);
   ThreadPool pool(static_cast<int>(config.runtime.threads));
   TrainProgress progress;
   const InterruptGuard guard(

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "config/tree.h"
+#include "core/cpu_topology.h"
 #include "model/options.h"
 #include "train/options.h"
 
@@ -37,6 +38,7 @@ struct SurfaceKeys {
 
 struct RuntimeOptions {
   std::int64_t threads = 0;  // 0: the processors in the affinity mask, at most the cgroup's quota
+  NumaPolicy numa = NumaPolicy::kAuto;
   bool overwrite_output_dir = false;
   std::vector<std::string> sample_prompts;
 };

@@ -55,6 +55,15 @@ Section model_section() {
           K::integer("threads", MOESMITH_AT(Config, runtime.threads), {0.0, 4096.0, false, false},
                      "Worker threads; 0: the processors this process may use, at most the cgroup's "
                      "quota."),
+          K::choice<NumaPolicy>(
+              "numa", MOESMITH_AT(Config, runtime.numa),
+              {{"auto", NumaPolicy::kAuto},
+               {"interleave", NumaPolicy::kInterleave},
+               {"local", NumaPolicy::kLocal}},
+              "Memory on several sockets. interleave: pages in turn from the nodes whose "
+              "processors "
+              "are used; local: from the node of the thread that touches them first; auto: "
+              "interleave where there are several."),
       }};
 }
 

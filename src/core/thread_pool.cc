@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/thread_pool.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <condition_variable>
 #include <exception>
-#include <fstream>
 #include <mutex>
-#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "core/checked.h"
+#include "core/cpu_topology.h"
 
 namespace moesmith {
 namespace {
@@ -32,22 +28,6 @@ void pause_cpu() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
-}
-
-int cgroup_quota() {
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (v2 >> quota >> period && quota != "max" && period > 0) {
-    return std::max(1, static_cast<int>(std::ceil(std::stod(quota) / period)));
-  }
-  std::ifstream quota_v1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  std::ifstream period_v1("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double microseconds = 0;
-  if (quota_v1 >> microseconds && period_v1 >> period && microseconds > 0 && period > 0) {
-    return std::max(1, static_cast<int>(std::ceil(microseconds / period)));
-  }
-  return 0;
 }
 
 }  // namespace
@@ -166,13 +146,6 @@ void ThreadPool::for_chunks(std::int64_t count,
       [&](std::int64_t chunk, int) { body(chunk * grain, std::min(count, (chunk + 1) * grain)); });
 }
 
-int default_num_threads() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  int count = 1;
-  if (sched_getaffinity(0, sizeof mask, &mask) == 0) count = std::max(1, CPU_COUNT(&mask));
-  const int quota = cgroup_quota();
-  return quota > 0 ? std::min(count, quota) : count;
-}
+int default_num_threads() { return usable_cpus(allowed_cpus().size(), cpu_quota()); }
 
 }  // namespace moesmith

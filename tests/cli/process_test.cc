@@ -111,8 +111,8 @@ TEST(process, keys_without_effect_go_to_stderr) {
 TEST(process, doctor_describes_the_machine) {
   const Outcome outcome = run_command({"doctor"});
   EXPECT_EQ(outcome.exit_code, 0);
-  for (const char* row :
-       {"moesmith ", "build ", "system ", "cpu ", "isa ", "threads ", "memory ", "disk "}) {
+  for (const char* row : {"moesmith ", "build ", "system ", "cpu ", "isa ", "threads ", "numa ",
+                          "memory ", "disk "}) {
     EXPECT_THAT(outcome.out, HasSubstr(row));
   }
   EXPECT_THAT(run_command({"doctor"}, {.environment = {"MOESMITH_ISA=portable"}}).out,
