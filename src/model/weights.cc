@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/rng.h"
 #include "core/text.h"
+#include "kernels/rows/rows.h"
 #include "moesmith/error.h"
 
 namespace moesmith::model {
@@ -137,19 +138,26 @@ Tensor fuse(const Weight& weight, const io::Checkpoint& checkpoint, DType dtype,
   return out;
 }
 
-Tensor draw(const Weight& weight, double range, const Rng& rng, ThreadPool& pool) {
-  Tensor values = Tensor::empty(weight.spec.shape, DType::kF32);
-  auto* out = values.data<float>();
+// Drawn in f32, a stretch at a time: no copy of the whole in f32 stands beside it.
+Tensor draw(const Weight& weight, double range, const Rng& rng, DType dtype, ThreadPool& pool) {
+  Tensor values = Tensor::empty(weight.spec.shape, dtype);
   const WeightKind kind = weight.spec.kind;
   const auto scale = static_cast<float>(range);
-  pool.for_chunks(values.numel(), 4096, [&](std::int64_t begin, std::int64_t end) {
-    const std::span<float> chunk(out + begin, static_cast<std::size_t>(end - begin));
+  constexpr std::int64_t kStretch = 4096;
+  pool.for_chunks(values.numel(), kStretch, [&](std::int64_t begin, std::int64_t end) {
+    float drawn[kStretch];
+    const std::span<float> stretch(drawn, static_cast<std::size_t>(end - begin));
     if (kind == WeightKind::kNorm || kind == WeightKind::kBias) {
-      std::fill(chunk.begin(), chunk.end(), kind == WeightKind::kNorm ? 1.0f : 0.0f);
-      return;
+      std::fill(stretch.begin(), stretch.end(), kind == WeightKind::kNorm ? 1.0f : 0.0f);
+    } else {
+      rng.normals(static_cast<std::uint64_t>(begin), stretch);
+      for (float& value : stretch) value *= scale;
     }
-    rng.normals(static_cast<std::uint64_t>(begin), chunk);
-    for (float& value : chunk) value *= scale;
+    if (dtype == DType::kF32) {
+      std::copy(stretch.begin(), stretch.end(), values.data<float>() + begin);
+    } else {
+      kernels::rows::ops<bf16>().from_f32(values.data<bf16>() + begin, drawn, 1.0f, end - begin);
+    }
   });
   return values;
 }
@@ -227,8 +235,9 @@ void fill_weights(std::deque<Weight>& weights,
       continue;
     }
     const DType dtype = request.trainable ? DType::kF32 : request.compute;
-    Tensor value = checkpoint != nullptr ? read(weight, *checkpoint, dtype, pool)
-                                         : draw(weight, request.initializer_range, rng, pool);
+    Tensor value = checkpoint != nullptr
+                       ? read(weight, *checkpoint, dtype, pool)
+                       : draw(weight, request.initializer_range, rng, dtype, pool);
     if (!request.trainable) {
       p.value = value.dtype() == dtype ? std::move(value) : value.to(dtype);
       continue;
