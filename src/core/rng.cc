@@ -39,34 +39,33 @@ inline Pair times(Pair a, std::uint32_t b) {
 #endif
 }
 
-// The first two words of philox(seed, stream, first + i) for i in [0, 2 * kPairs).
+// words[w][i] holds word w of philox(seed, stream, first + 2 i) and of the counter after it.
 constexpr int kPairs = 4;  // as many chains as hide a multiplication's latency
-void first_words(
-    std::uint64_t seed, std::uint64_t stream, std::uint64_t first, Pair* words0, Pair* words1) {
-  Pair c[kPairs][4];
+typedef Pair Words[4][kPairs];
+void philox_block(std::uint64_t seed, std::uint64_t stream, std::uint64_t first, Words& c) {
   for (int i = 0; i < kPairs; ++i) {
     const auto at = first + 2 * static_cast<std::uint64_t>(i);
-    const Pair index = {at, at + 1};
-    c[i][0] = index;
-    c[i][1] = index >> 32;
-    c[i][2] = Pair{stream, stream};
-    c[i][3] = c[i][2] >> 32;
+    c[0][i] = Pair{at, at + 1};
+    c[1][i] = c[0][i] >> 32;
+    c[2][i] = Pair{stream, stream};
+    c[3][i] = c[2][i] >> 32;
   }
   auto k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
   for (int round = 0; round < kRounds; ++round, k0 += kWeyl0, k1 += kWeyl1) {
 #pragma GCC unroll 4
     for (int i = 0; i < kPairs; ++i) {
-      const Pair p0 = times(c[i][0], kMul0), p1 = times(c[i][2], kMul1);
-      c[i][0] = (p1 >> 32) ^ c[i][1] ^ Pair { k0, k0 };
-      c[i][1] = p1;
-      c[i][2] = (p0 >> 32) ^ c[i][3] ^ Pair { k1, k1 };
-      c[i][3] = p0;
+      const Pair p0 = times(c[0][i], kMul0), p1 = times(c[2][i], kMul1);
+      c[0][i] = (p1 >> 32) ^ c[1][i] ^ Pair { k0, k0 };
+      c[1][i] = p1;
+      c[2][i] = (p0 >> 32) ^ c[3][i] ^ Pair { k1, k1 };
+      c[3][i] = p0;
     }
   }
-  for (int i = 0; i < kPairs; ++i) {
-    words0[i] = c[i][0];
-    words1[i] = c[i][1];
-  }
+}
+
+// The upper 24 bits of word w of counter `first + i`.
+inline float bits24(const Words& words, std::size_t w, std::size_t i) {
+  return static_cast<float>(static_cast<std::int32_t>(words[w][i / 2][i % 2]) >> 8 & 0xffffff);
 }
 
 // log(x) for x in (0, 1].
@@ -137,13 +136,22 @@ float Rng::normal(std::uint64_t index) const noexcept {
 }
 
 void Rng::uniforms(std::uint64_t first, std::span<float> out) const noexcept {
-  std::size_t i = 0;
-  while (i < out.size()) {
-    const auto words = philox(seed_, stream_, (first + i) >> 2);
-    for (std::size_t word = (first + i) & 3; word < 4 && i < out.size(); ++word, ++i) {
-      out[i] = static_cast<float>(words[word] >> 8) * 0x1p-24f;
+  const auto singly = [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) out[i] = uniform(first + i);
+  };
+  // Up to a counter's first word, whole blocks of counters, what is left.
+  constexpr std::size_t kBlock = 8 * kPairs;
+  const std::size_t head = std::min<std::size_t>(out.size(), -first & 3);
+  singly(0, head);
+  std::size_t at = head;
+  for (; at + kBlock <= out.size(); at += kBlock) {
+    Words words;
+    philox_block(seed_, stream_, (first + at) >> 2, words);
+    for (std::size_t i = 0; i < 2 * kPairs; ++i) {
+      for (std::size_t w = 0; w < 4; ++w) out[at + 4 * i + w] = bits24(words, w, i) * 0x1p-24f;
     }
   }
+  singly(at, out.size());
 }
 
 void Rng::normals(std::uint64_t first, std::span<float> out) const noexcept {
@@ -153,15 +161,11 @@ void Rng::normals(std::uint64_t first, std::span<float> out) const noexcept {
     const std::size_t count = std::min(kBlock, out.size() - begin);
     alignas(64) float u[kBlock], v[kBlock];
     for (std::size_t i = 0; i < count; i += 2 * kPairs) {
-      Pair words[2][kPairs];
-      first_words(seed_, stream_, first + begin + i, words[0], words[1]);
+      Words words;
+      philox_block(seed_, stream_, first + begin + i, words);
       for (std::size_t j = 0; j < 2 * kPairs; ++j) {
-        const auto bits = [&](int word) {  // 24 of them
-          return static_cast<float>(static_cast<std::int32_t>(words[word][j / 2][j % 2]) >> 8 &
-                                    0xffffff);
-        };
-        u[i + j] = (bits(0) + 1.0f) * 0x1p-24f;  // (0, 1]
-        v[i + j] = bits(1) * 0x1p-24f;
+        u[i + j] = (bits24(words, 0, j) + 1.0f) * 0x1p-24f;  // (0, 1]
+        v[i + j] = bits24(words, 1, j) * 0x1p-24f;
       }
     }
     for (std::size_t i = 0; i < count; i += kLanes) {

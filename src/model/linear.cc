@@ -58,24 +58,36 @@ Matrix dense(T* data, std::int64_t cols) {
   return {data, DTypeOf<T>::value, cols};
 }
 
-// y (+)= x / (1 - p) where the element's number is kept, else 0. Called again, it drops the same.
-template <class T, class U>
-void drop(
-    const Dropout& dropout, const T* x, U* y, std::int64_t count, bool add, ThreadPool& pool) {
+// Calls body(begin, end, u) for stretches of `count` elements, with a uniform number for each
+// element; called again, it gives the same.
+template <class Body>
+void with_uniforms(const Dropout& dropout, std::int64_t count, ThreadPool& pool, const Body& body) {
   const profile::Scope scope(part::kLora);
+  constexpr std::int64_t kStretch = 4096;
+  const Rng rng(dropout.seed, dropout.stream);
+  pool.for_chunks(count, kStretch, [&](std::int64_t begin, std::int64_t end) {
+    float u[kStretch];
+    rng.uniforms(static_cast<std::uint64_t>(begin), {u, static_cast<std::size_t>(end - begin)});
+    body(begin, end, u);
+  });
+}
+
+// y = x / (1 - p) where the element is kept, else 0.
+template <class T>
+void drop(const Dropout& dropout, const T* x, T* y, std::int64_t count, ThreadPool& pool) {
   const auto p = static_cast<float>(dropout.probability);
-  const float scale = 1.0f / (1.0f - p);
-  constexpr std::int64_t kChunk = 4096;  // a multiple of the four words that one counter gives
-  pool.for_chunks(count, kChunk, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; i += 4) {
-      const auto words = philox(dropout.seed, dropout.stream, static_cast<std::uint64_t>(i) / 4);
-      for (std::int64_t j = i; j < std::min(end, i + 4); ++j) {
-        const auto uniform =
-            static_cast<float>(words[static_cast<std::size_t>(j - i)] >> 8) * 0x1p-24f;
-        const float value = uniform >= p ? static_cast<float>(x[j]) * scale : 0.0f;
-        y[j] = U(add ? static_cast<float>(y[j]) + value : value);
-      }
-    }
+  with_uniforms(dropout, count, pool, [&](std::int64_t begin, std::int64_t end, const float* u) {
+    kernels::rows::ops<T>().keep(y + begin, x + begin, u, p, 1.0f / (1.0f - p), end - begin);
+  });
+}
+
+// Its gradient: y += d / (1 - p) where the element was kept.
+template <class U>
+void add_dropped(
+    const Dropout& dropout, const float* d, U* y, std::int64_t count, ThreadPool& pool) {
+  const auto p = static_cast<float>(dropout.probability);
+  with_uniforms(dropout, count, pool, [&](std::int64_t begin, std::int64_t end, const float* u) {
+    kernels::rows::ops<U>().add_kept(y + begin, d + begin, u, p, 1.0f / (1.0f - p), end - begin);
   });
 }
 
@@ -102,7 +114,7 @@ template <class T>
 const T* adapter_input(const Linear& linear, const LinearContext& c, std::int64_t n, const T* x) {
   if (c.dropout.probability == 0) return x;
   T* dropped = c.arena.take<T>(n * linear.in);
-  drop(c.dropout, x, dropped, n * linear.in, false, c.pool);
+  drop(c.dropout, x, dropped, n * linear.in, c.pool);
   return dropped;
 }
 
@@ -139,9 +151,9 @@ void lora_backward(const Linear& linear, const LinearContext& c, const LinearBac
           false, c.pool);
   const auto* from = static_cast<const float*>(through.data);
   if (args.dx.dtype == DType::kF32) {
-    drop(c.dropout, from, static_cast<float*>(args.dx.data), n * linear.in, true, c.pool);
+    add_dropped(c.dropout, from, static_cast<float*>(args.dx.data), n * linear.in, c.pool);
   } else {
-    drop(c.dropout, from, static_cast<bf16*>(args.dx.data), n * linear.in, true, c.pool);
+    add_dropped(c.dropout, from, static_cast<bf16*>(args.dx.data), n * linear.in, c.pool);
   }
 }
 

@@ -46,8 +46,8 @@ TEST(rng, uniform_and_normal_have_their_moments) {
 // The formula in double, and every start and length of the block that is drawn at once.
 TEST(rng, normal_is_box_muller_however_many_are_drawn) {
   const Rng rng(11, 5);
-  for (std::uint64_t first : {0ull, 3ull, 0xffffffffffull}) {
-    for (const std::size_t count : {1u, 7u, 8u, 9u, 40u}) {
+  for (std::uint64_t first : {0ull, 1ull, 3ull, 0xfffffffeull, 0xffffffffffull}) {
+    for (const std::size_t count : {1u, 7u, 8u, 9u, 40u, 133u}) {
       std::vector<float> normals(count), uniforms(count);
       rng.normals(first, normals);
       rng.uniforms(first, uniforms);

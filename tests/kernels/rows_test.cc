@@ -145,6 +145,29 @@ TYPED_TEST(Rows, largest_and_softmax_gradient_match_double_and_stay_inside) {
   EXPECT_EQ(ops<T>().max(nullptr, 0), -std::numeric_limits<float>::infinity());
 }
 
+TYPED_TEST(Rows, elements_below_the_probability_are_dropped) {
+  using T = TypeParam;
+  this->each_isa([](const Ops<T>& op, std::int64_t n) {
+    const auto x = cast<T>(normals(n, 1));
+    const auto d = normals(n, 2);
+    std::vector<float> u(x.size());
+    Rng(3, 4).uniforms(0, u);
+    u[0] = 0.25f;  // the probability itself is kept
+    auto y = Rows<T>::guarded(n);
+    op.keep(y.data(), x.data(), u.data(), 0.25f, 2.0f, n);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      EXPECT_EQ(as_double(y[i]), u[i] >= 0.25f ? 2 * as_double(x[i]) : 0.0);
+    }
+    Rows<T>::expect_guard(y);
+    auto sum = x;
+    op.add_kept(sum.data(), d.data(), u.data(), 0.25f, 2.0f, n);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double want = as_double(x[i]) + (u[i] >= 0.25f ? 2 * as_double(d[i]) : 0.0);
+      EXPECT_NEAR(as_double(sum[i]), want, epsilon<T>() * (std::abs(want) + 1e-3));
+    }
+  });
+}
+
 TYPED_TEST(Rows, rotation_is_undone_by_its_transpose) {
   using T = TypeParam;
   this->each_isa([](const Ops<T>& op, std::int64_t n) {

@@ -302,6 +302,18 @@ void rotate(T* y, const T* x, const float* cosine, const float* sine, float sign
   });
 }
 
+MOESMITH_INLINE V kept(const V& x, const V& u, float p, float scale) {
+  return u >= splat(p) ? x * scale : V{};
+}
+template <class T>
+void keep(T* y, const T* x, const float* u, float p, float scale, std::int64_t n) {
+  each(n, [&](auto at) { at.put(y, kept(at.get(x), at.get(u), p, scale)); });
+}
+template <class T>
+void add_kept(T* y, const float* x, const float* u, float p, float scale, std::int64_t n) {
+  each(n, [&](auto at) { at.put(y, at.get(y) + kept(at.get(x), at.get(u), p, scale)); });
+}
+
 template <class T>
 void silu_mul(T* y, const T* gate, const T* up, std::int64_t n) {
   each(n, [&](auto at) {
@@ -336,6 +348,8 @@ constexpr Ops<T> kOps = {sum_squares<T>,
                          exp_shift<T>,
                          softmax_backward<T>,
                          rotate<T>,
+                         keep<T>,
+                         add_kept<T>,
                          silu_mul<T>,
                          silu_mul_backward<T>};
 

@@ -55,6 +55,9 @@ struct Ops {
   // rotates back.
   void (*rotate)(
       T* y, const T* x, const float* cosine, const float* sine, float sign, std::int64_t half);
+  // y = scale * x where u >= p, else 0; and the same added to y
+  void (*keep)(T* y, const T* x, const float* u, float p, float scale, std::int64_t n);
+  void (*add_kept)(T* y, const float* x, const float* u, float p, float scale, std::int64_t n);
   // y = silu(gate) * up
   void (*silu_mul)(T* y, const T* gate, const T* up, std::int64_t n);
   // d_gate, d_up of y = silu(gate) * up
