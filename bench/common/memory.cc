@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/memory.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <fstream>
 #include <limits>
@@ -28,6 +30,12 @@ std::int64_t resident_bytes() { return kilobytes_of("/proc/self/status", "VmRSS:
 std::int64_t peak_resident_bytes() { return kilobytes_of("/proc/self/status", "VmHWM:"); }
 
 void reset_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
+void release_memory() {
+#if defined(__GLIBC__)
+  ::malloc_trim(0);
+#endif
+}
 
 std::int64_t available_bytes() { return kilobytes_of("/proc/meminfo", "MemAvailable:"); }
 

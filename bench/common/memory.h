@@ -11,6 +11,8 @@ std::int64_t resident_bytes();
 // not let a process reset it.
 std::int64_t peak_resident_bytes();
 void reset_peak();
+// Gives freed memory back to the system, so that the next case starts without it.
+void release_memory();
 std::int64_t available_bytes();
 // Size of the largest cache, 32 MiB where the system does not tell.
 std::int64_t last_level_cache_bytes();

@@ -8,7 +8,7 @@
 #include "common/memory.h"
 #include "core/checked.h"
 #include "experts/cost.h"
-#include "experts/routing.h"
+#include "experts/routing_sets.h"
 
 namespace moesmith::bench {
 namespace {

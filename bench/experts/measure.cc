@@ -12,7 +12,9 @@ namespace {
 
 constexpr int kAttempts = 3;
 // A case that has taken longer than this is not tried again: the whole table has to end.
-constexpr double kLongest = 20;  // seconds
+constexpr double kLongest = 30;  // seconds
+// A run that takes longer is repeated once: there is little left to warm, or to vary.
+constexpr double kLong = 8;  // seconds
 
 // The value below which a part of the sorted values lies.
 double quantile(const std::vector<double>& sorted, double part) {
@@ -23,14 +25,19 @@ double quantile(const std::vector<double>& sorted, double part) {
 // of the time goes there.
 class Attempt {
  public:
-  Attempt(const Case& c, ThreadPool& pool, ReadBandwidth& memory, Measurement& m)
-      : c_(c), pool_(pool), memory_(memory), m_(m) {}
+  Attempt(const Case& c,
+          ThreadPool& pool,
+          ReadBandwidth& memory,
+          std::size_t least_repeats,
+          Measurement& m)
+      : c_(c), pool_(pool), memory_(memory), least_repeats_(least_repeats), m_(m) {}
 
   void time(bool memory_bound, const std::function<void(int)>& run, int& repeat) {
     const auto clock = pool_.num_threads() == 1 ? thread_seconds : now;
     const double start = now();
     double reading = 0;
-    while (m_.seconds.size() < 3 || (now() - start < c_.seconds && m_.seconds.size() < 1000)) {
+    while (m_.seconds.size() < least_repeats_ ||
+           (now() - start < c_.seconds && m_.seconds.size() < 1000)) {
       const double begin = clock();
       run(repeat++);
       m_.seconds.push_back(clock() - begin);
@@ -50,6 +57,7 @@ class Attempt {
   const Case& c_;
   ThreadPool& pool_;
   ReadBandwidth& memory_;
+  std::size_t least_repeats_;
   Measurement& m_;
 };
 
@@ -75,14 +83,15 @@ Measurement measure(const Case& c,
                     ThreadPool& pool,
                     const std::function<void(int)>& run) {
   int repeat = 0;
+  const double start = now();
   run(repeat++);
+  const std::size_t least_repeats = now() - start > kLong ? 1 : 3;
   const std::int64_t peak_rss = peak_resident_bytes();
   ReadBandwidth memory(c.isa, pool);
-  const double start = now();
   Measurement m;
   do {
     m = Measurement{.peak_rss = peak_rss, .attempts = m.attempts + 1};
-    Attempt attempt(c, pool, memory, m);
+    Attempt attempt(c, pool, memory, least_repeats, m);
     attempt.roof(m.peak_before);
     std::sort(m.bandwidth.begin(), m.bandwidth.end());
     attempt.time(m.memory_bound(work), run, repeat);

@@ -37,7 +37,8 @@ struct Measurement {
   bool steady(const Work& work) const;
 };
 
-// One run to warm up, after which peak_rss is read; then at least c.seconds and 3 repeats, the
+// One run to warm up, after which peak_rss is read; then at least c.seconds and 3 repeats (1 of
+// many seconds), the
 // number of the repeat as argument, between two measurements of the peak, and with reads of the
 // memory in between where that is the bound. Up to three times until the measurement is steady.
 Measurement measure(const Case& c,

@@ -1,155 +1,192 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole LoRA training steps of a slice of Qwen3-30B-A3B: its layer sizes, few layers, a small
-// vocabulary, bf16, drawn weights. One JSON line; its peer is bench/peers/hf_slice_step.py.
-// Correctness is tests/model and tests/train.
-//   train_step_bench [implementation] [tokens] [layers] [steps] [profile]
-// The time of a layer alone (no embedding, head or loss) is that of `layers` + 1 layers less that
-// of `layers`.
+// Whole LoRA training steps in bf16, from embedding to optimiser: of a slice of Qwen3-30B-A3B (its
+// layer sizes, few layers, a small vocabulary, drawn weights) or of a checkpoint. Adapters of rank
+// 16 on attention and experts. One JSON line; the peer is bench/peers/hf_train_step.py. Correctness
+// is tests/model and tests/train.
+//   train_step_bench --layers 4 --implementation scattermoe,grouped_mm          (--help)
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "common/json_line.h"
+#include "common/memory.h"
+#include "common/options.h"
 #include "common/peak.h"
 #include "core/profile.h"
 #include "core/rng.h"
-#include "io/system_memory.h"
+#include "core/text.h"
 #include "model/causal_lm.h"
+#include "moesmith/error.h"
 #include "train/optimizer.h"
 
 namespace moesmith::bench {
 namespace {
 
-constexpr std::int64_t kVocab = 4096;
+Options step_options() {
+  return Options({{"model", "slice", "slice: of Qwen3-30B-A3B; or a checkpoint's folder"},
+                  {"layers", "1", "of the slice"},
+                  {"implementation", "auto", "of the experts; a list, as in scattermoe,grouped_mm"},
+                  {"tokens", "1024", "of a step"},
+                  {"segments", "1", "sequences that they belong to, of one length"},
+                  {"steps", "5", "timed, after one that is not"},
+                  {"checkpointing", "0", "1: gradient_checkpointing"}});
+}
 
-struct Settings {
-  std::string implementation = "auto";
-  std::int64_t tokens = 1024;
-  std::int64_t layers = 1;
-  int steps = 5;
-  bool profile = false;
-};
-
-std::string write_config(std::int64_t layers) {
+// A folder with the slice's config.json.
+std::string slice_folder(std::int64_t layers) {
   const auto folder =
       std::filesystem::temp_directory_path() / ("moesmith_slice_" + std::to_string(layers));
   std::filesystem::create_directories(folder);
   std::ofstream(folder / "config.json")
-      << R"({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "vocab_size": )"
-      << kVocab << R"(, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": )"
-      << layers
-      << R"(, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "moe_intermediate_size": 768,
- "num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": true, "decoder_sparse_step": 1,
- "max_position_embeddings": 40960, "rope_theta": 1000000.0, "rms_norm_eps": 1e-06, "hidden_act": "silu",
+      << R"({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe",
+ "vocab_size": 4096, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": )"
+      << layers << R"(, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+ "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8,
+ "norm_topk_prob": true, "decoder_sparse_step": 1, "max_position_embeddings": 40960,
+ "rope_theta": 1000000.0, "rms_norm_eps": 1e-06, "hidden_act": "silu",
  "tie_word_embeddings": false, "initializer_range": 0.02, "dtype": "bfloat16"})";
   return folder.string();
 }
 
-model::Batch random_batch(std::int64_t tokens) {
-  const Rng rng(1, 0);
-  model::Batch batch;
-  for (std::int64_t i = 0; i < tokens; ++i) {
-    batch.input_ids.push_back(
-        static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(i), kVocab)));
-    batch.position_ids.push_back(static_cast<std::int32_t>(i));
-  }
-  batch.segment_offsets = {0, tokens};
-  batch.labels.assign(batch.input_ids.begin() + 1, batch.input_ids.end());
-  batch.labels.push_back(model::kIgnoreLabel);
-  return batch;
-}
-
-struct Timing {
-  double median_s = 0, best_s = 0;
-  std::string plan;
-};
-
-Timing time_steps(const Settings& settings, std::int64_t layers, ThreadPool& pool) {
+model::LoadRequest load_request(const Options& options, const std::string& implementation) {
   model::LoadRequest request;
-  request.folder = write_config(layers);
+  request.reinit = options.text("model") == "slice";
+  request.folder =
+      request.reinit ? slice_folder(options.number("layers", 1)) : options.text("model");
   request.model.compute_dtype = model::ComputeDType::kBF16;
-  request.model.experts_implementation = settings.implementation;
+  request.model.experts_implementation = implementation;
+  request.model.gradient_checkpointing = options.number("checkpointing", 0) != 0;
   request.lora.enabled = true;
   request.lora.lora_r = 16;
   request.lora.lora_alpha = 32;
   request.lora.lora_target_modules = {"q_proj", "k_proj", "v_proj", "o_proj"};
   request.lora.lora_target_parameters = {"experts.gate_up_proj", "experts.down_proj"};
   request.mode = model::TrainMode::kAdapter;
-  request.reinit = true;
-  auto model = model::CausalLM::load(request, pool);
+  return request;
+}
+
+model::Batch random_batch(std::int64_t tokens, std::int64_t segments, std::int64_t vocab) {
+  const Rng rng(1, 0);
+  const std::int64_t length = tokens / segments;
+  model::Batch batch;
+  for (std::int64_t i = 0; i < length * segments; ++i) {
+    batch.input_ids.push_back(static_cast<std::int32_t>(
+        rng.below(static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(vocab))));
+    batch.position_ids.push_back(static_cast<std::int32_t>(i % length));
+  }
+  for (std::int64_t s = 0; s <= segments; ++s) batch.segment_offsets.push_back(s * length);
+  batch.labels.assign(batch.input_ids.begin() + 1, batch.input_ids.end());
+  batch.labels.push_back(model::kIgnoreLabel);
+  for (std::int64_t s = 1; s <= segments; ++s) {
+    batch.labels[static_cast<std::size_t>(s * length - 1)] = model::kIgnoreLabel;
+  }
+  return batch;
+}
+
+// Seconds of each step, sorted; the first step of all warms caches and buffers and does not count.
+std::vector<double> time_steps(model::CausalLM& model,
+                               const model::Batch& batch,
+                               std::int64_t steps,
+                               ThreadPool& pool) {
   train::TrainOptions options;
   options.max_grad_norm = 0;
   train::Optimizer optimizer(model.parameters(), options, pool);
-  const model::Batch batch = random_batch(settings.tokens);
-
   std::vector<double> seconds;
-  for (int step = 0; step <= settings.steps; ++step) {
-    profile::enable(settings.profile && step > 0);
+  for (std::int64_t step = 0; step <= steps; ++step) {
+    profile::enable(step > 0);
     const double start = now();
     optimizer.zero_grads();
-    model.forward_backward(batch, 1.0f / static_cast<float>(settings.tokens - 1), 0.0f);
+    model.forward_backward(batch, 1.0f / static_cast<float>(batch.input_ids.size()), 0.0f);
     {
       const profile::Scope scope("optimiser");
       optimizer.step(1e-4, step, 0.0);
       model.sync_values();
     }
-    if (step > 0) seconds.push_back(now() - start);  // the first step warms caches and buffers
+    if (step > 0) seconds.push_back(now() - start);
   }
+  profile::enable(false);
   std::sort(seconds.begin(), seconds.end());
-  std::string plan = model.experts_plan();
-  std::replace(plan.begin(), plan.end(), '\n', ' ');
-  return {seconds[seconds.size() / 2], seconds.front(), plan};
+  return seconds;
 }
 
-void run(const Settings& settings) {
-  ThreadPool pool;
-  const double peak_before = peak_gflops(active_isa(), DType::kBF16, pool);
-  const Timing slice = time_steps(settings, settings.layers, pool);
-  const double peak_mib = static_cast<double>(io::peak_rss()) / (1024.0 * 1024.0);
-  const auto lines = profile::take();
-  const Timing one_more = time_steps(settings, settings.layers + 1, pool);
-  const double peak_after = peak_gflops(active_isa(), DType::kBF16, pool);
-  const double layer_s = one_more.median_s - slice.median_s;
-  const auto tokens = static_cast<double>(settings.tokens);
-  std::printf(
-      "{\"plan\": \"%s\", \"threads\": %d, \"tokens\": %lld, \"layers\": %lld, \"step_s\": %.3f, "
-      "\"step_best_s\": %.3f, "
-      "\"step_tokens_per_s\": %.1f, \"layer_s\": %.3f, \"layer_tokens_per_s\": %.1f, "
-      "\"step_peak_mib\": %.0f, "
-      "\"bf16_peak_gflops\": [%.0f, %.0f]}\n",
-      slice.plan.c_str(), pool.num_threads(), static_cast<long long>(settings.tokens),
-      static_cast<long long>(settings.layers), slice.median_s, slice.best_s,
-      tokens / slice.median_s, layer_s, tokens / layer_s, peak_mib, peak_before, peak_after);
-  for (const profile::Line& line : lines) {
-    std::printf("%-24s %8.3f s  %6lld calls\n", line.name.c_str(), line.seconds,
-                static_cast<long long>(line.calls));
+// The parts of the step with their share of the time and, where they count it, their GFLOP/s.
+std::string parts_of(double total_seconds) {
+  std::string result;
+  for (const profile::Line& line : profile::take()) {
+    char text[160];
+    std::snprintf(text, sizeof text, "%s%s %.1f %%", result.empty() ? "" : ", ", line.name.c_str(),
+                  100 * line.seconds / total_seconds);
+    result += text;
+    if (line.flops > 0) {
+      std::snprintf(text, sizeof text, " (%.0f GF)", line.flops / line.seconds * 1e-9);
+      result += text;
+    }
   }
+  return result;
+}
+
+void run(const Options& options, const std::string& implementation, ThreadPool& pool) {
+  constexpr double kMib = 1.0 / (1 << 20);
+  reset_peak();
+  auto model = model::CausalLM::load(load_request(options, implementation), pool);
+  const model::Batch batch =
+      random_batch(options.number("tokens", 2), options.number("segments", 1), model.vocab_size());
+  const double peak_before = peak_gflops(active_isa(), DType::kBF16, pool);
+  const auto seconds = time_steps(model, batch, options.number("steps", 1), pool);
+  const double peak_after = peak_gflops(active_isa(), DType::kBF16, pool);
+  double total = 0;
+  for (const double each : seconds) total += each;
+  const double median = seconds[seconds.size() / 2];
+  const auto tokens = static_cast<double>(batch.input_ids.size());
+  JsonLine line;
+  line.text("bench", "train_step")
+      .text("implementation", implementation)
+      .text("model", options.text("model"))
+      .number("layers", options.number("layers", 1))
+      .number("tokens", static_cast<std::int64_t>(batch.input_ids.size()))
+      .number("segments", options.number("segments", 1))
+      .number("checkpointing", options.number("checkpointing", 0))
+      .number("threads", static_cast<std::int64_t>(pool.num_threads()))
+      .number("repeats", static_cast<std::int64_t>(seconds.size()))
+      .number("median_s", median, 4)
+      .number("best_s", seconds.front(), 4)
+      .number("tokens_per_s", tokens / median, 1)
+      .number("tokens_per_s_best", tokens / seconds.front(), 1)
+      .number("peak_rss_mib", static_cast<double>(peak_resident_bytes()) * kMib, 0)
+      .number("peak_before", peak_before, 1)
+      .number("peak_after", peak_after, 1)
+      .text("parts", parts_of(total))
+      .text("plan", model.experts_plan())
+      .text("cpu", processor_name());
+  std::printf("%s\n", line.finish().c_str());
+  std::fflush(stdout);
+}
+
+int run_main(const std::vector<std::string>& words) {
+  Options options = step_options();
+  if (words == std::vector<std::string>{"--help"}) {
+    std::printf("usage: train_step_bench [--option value]...\n%s", options.help().c_str());
+    return 0;
+  }
+  options.read(words);
+  ThreadPool pool;
+  for (const std::string& implementation : options.list("implementation")) {
+    run(options, implementation, pool);
+  }
+  return 0;
 }
 
 }  // namespace
 }  // namespace moesmith::bench
 
 int main(int argc, char** argv) {
-  moesmith::bench::Settings settings;
-  if (argc > 1) settings.implementation = argv[1];
-  if (argc > 2) settings.tokens = std::atoll(argv[2]);
-  if (argc > 3) settings.layers = std::atoll(argv[3]);
-  if (argc > 4) settings.steps = std::atoi(argv[4]);
-  settings.profile = argc > 5;
-  if (settings.tokens < 2 || settings.layers < 1 || settings.steps < 1) {
-    std::fprintf(stderr,
-                 "usage: train_step_bench [implementation] [tokens] [layers] [steps] [profile]\n");
+  try {
+    return moesmith::bench::run_main({argv + 1, argv + argc});
+  } catch (const moesmith::Error& error) {
+    std::fprintf(stderr, "train_step_bench: error: %s\n", error.what());
     return 2;
   }
-  try {
-    moesmith::bench::run(settings);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "train_step_bench: error: %s\n", error.what());
-    return 1;
-  }
-  return 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "experts/routing.h"
+#include "experts/routing_sets.h"
 
 #include <algorithm>
 #include <cmath>
