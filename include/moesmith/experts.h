@@ -22,6 +22,12 @@ namespace moesmith::experts {
 
 enum class Device { kCpu, kCuda };
 
+// Where a call of a kCuda plan runs. Work is queued; the caller synchronises.
+struct CudaStream {
+  int device = 0;          // its ordinal
+  void* stream = nullptr;  // a cudaStream_t of that device; nullptr: its default stream
+};
+
 enum class ActivationKind { kSilu, kGelu, kGeluTanh, kRelu, kRelu2 };
 
 // gated:     a = act(min(g, gate_max)) * (clamp(u, -up_limit, up_limit) + up_shift)
@@ -77,11 +83,13 @@ struct WantedGradients {
 struct ExpertsRequest {
   std::string implementation = "auto";  // or a name of the table: explain_experts() lists them
   Device device = Device::kCpu;
+  int cuda_device = 0;  // kCuda: the ordinal of the GPU that the plan is for
 
   std::int64_t num_experts = 0, top_k = 0, hidden = 0, inter = 0;
   std::int64_t max_tokens = 0;  // largest T of a call; decides `auto` and bounds the buffers
   // Largest number of slots with an index in [0, E) in one call; 0: max_tokens * top_k. Under
-  // expert parallelism it may be smaller; a call that has more throws Error(kInvalidInput).
+  // expert parallelism it may be smaller; a call that has more throws Error(kInvalidInput). On
+  // CUDA, where the host does not see the indices, output and gradients of such a call are NaN.
   std::int64_t max_rows = 0;
   bool expert_parallel = false;  // many indices will lie outside [0, E)
 
@@ -126,7 +134,9 @@ struct LoraFactors {
   const void* b = nullptr;  // [out, lora_rank * E]
 };
 
-// What forward and backward of one call both read; the caller keeps it unchanged in between.
+// What forward and backward of one call both read; the caller keeps it unchanged in between. With
+// kCuda every pointer of a call is a device pointer; only the spans of base pointers lie in host
+// memory, and are read before the call returns.
 struct ExpertsInputs {
   std::int64_t num_tokens = 0;          // T, may be 0
   const void* hidden = nullptr;         // [T,H] compute_dtype
@@ -186,13 +196,17 @@ class ExpertsPlan {
   // One line: the implementation, how it runs here, and the shape.
   std::string to_string() const;
 
-  // For calls of up to num_tokens tokens on a pool of up to num_threads.
-  ExpertsSizes sizes(std::int64_t num_tokens, int num_threads) const;
+  // For calls of up to num_tokens tokens on a pool of up to num_threads; kCuda plans take 1.
+  ExpertsSizes sizes(std::int64_t num_tokens, int num_threads = 1) const;
 
   // Throws Error(kInvalidInput) on a missing pointer, a buffer that is too small, more tokens than
   // max_tokens or more rows than max_rows, before anything is written.
   void forward(const ForwardArgs& args, ThreadPool& pool) const;
   void backward(const BackwardArgs& args, ThreadPool& pool) const;
+  // A kCuda plan's: queued on the stream, without allocation or synchronisation, so that a CUDA
+  // graph may capture it. The current device is what it was when they return.
+  void forward(const ForwardArgs& args, const CudaStream& stream) const;
+  void backward(const BackwardArgs& args, const CudaStream& stream) const;
 
  private:
   ExpertsRequest request_;

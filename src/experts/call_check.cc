@@ -64,7 +64,7 @@ void check_inputs(const ExpertsRequest& r, const ExpertsInputs& in) {
   check_weights(r, in.weights);
   check_lora("gate_up_lora", r.gate_up_lora, in.gate_up_lora);
   check_lora("down_lora", r.down_lora, in.down_lora);
-  if (r.max_rows > 0) {
+  if (r.max_rows > 0 && r.device == Device::kCpu) {  // the host does not see a GPU's indices
     const std::int64_t rows = count_rows(r, in);
     if (rows > r.max_rows) {
       refuse(str("top_k_index: got ", rows, " slots for the experts here, expected at most ",
@@ -92,6 +92,7 @@ void check_forward(const ExpertsPlan& plan, const ForwardArgs& args, int num_thr
 
 void check_backward(const ExpertsPlan& plan, const BackwardArgs& args, int num_threads) {
   const ExpertsRequest& r = plan.request();
+  if (!r.wanted.any()) refuse("backward of a plan that wants no gradient, expected one that does");
   check_inputs(r, args.inputs);
   const bool tokens = args.inputs.num_tokens > 0;
   if (tokens) check_pointer("d_output", args.d_output);

@@ -15,6 +15,17 @@ namespace moesmith::experts {
 // Nothing, or the one reason why an implementation does not take a request.
 using Refusal = std::optional<std::string>;
 
+// What a row does for Device::kCuda. Nothing is allocated, nothing waits for the device.
+struct CudaImplementation {
+  Refusal (*refuses)(const ExpertsRequest& request);
+  std::string (*describe)(const ExpertsRequest& request);
+  ExpertsSizes (*sizes)(const ExpertsRequest& request, std::int64_t num_tokens);
+  void (*forward)(const ExpertsRequest& request, const ForwardArgs& args, const CudaStream& stream);
+  void (*backward)(const ExpertsRequest& request,
+                   const BackwardArgs& args,
+                   const CudaStream& stream);
+};
+
 struct Implementation {
   const char* name;
   Refusal (*refuses)(const ExpertsRequest& request);
@@ -25,12 +36,20 @@ struct Implementation {
   // also when T is 0 or no slot is owned.
   void (*forward)(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);
   void (*backward)(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool);
+  const CudaImplementation* cuda = nullptr;  // null: the functions above refuse kCuda themselves
 };
+
+// The refusal and the description of the half that the request's device asks for.
+Refusal refusal_of(const Implementation& one, const ExpertsRequest& request);
+std::string description_of(const Implementation& one, const ExpertsRequest& request);
 
 // In the order in which `auto` asks them. One that is only named here has nothing but `refuses`.
 std::span<const Implementation> implementations();
 
 // The functions of each folder, for the table.
+namespace on_cuda {
+extern const CudaImplementation kScattermoe;
+}  // namespace on_cuda
 namespace eager {
 Refusal refuses(const ExpertsRequest& request);
 std::string describe(const ExpertsRequest& request);

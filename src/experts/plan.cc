@@ -26,6 +26,14 @@ std::string known_names() {
   throw Error(ErrorCode::kUnsupported, message);
 }
 
+void check_device(const ExpertsRequest& request, Device called) {
+  if (request.device == called) return;
+  throw Error(ErrorCode::kInvalidInput,
+              called == Device::kCpu
+                  ? "experts call: a plan for CUDA got a thread pool, expected a CudaStream"
+                  : "experts call: a plan for the CPU got a CudaStream, expected a thread pool");
+}
+
 std::string lora_text(const char* name, const LoraSpec& lora) {
   if (lora.lora_rank == 0) return "";
   return str(", LoRA on ", name, " r=", lora.lora_rank, " scale=", lora.lora_scale);
@@ -48,29 +56,40 @@ std::string_view ExpertsPlan::implementation() const noexcept { return implement
 
 std::string ExpertsPlan::to_string() const {
   const ExpertsRequest& r = request_;
-  return str(implementation_->name, " (", implementation_->describe(r), "): E=", r.num_experts,
-             " K=", r.top_k, " H=", r.hidden, " I=", r.inter, ", ", dtype_name(r.compute_dtype),
-             ", weights ", dtype_name(r.weight_dtype), ", ", experts::to_string(r.activation),
-             lora_text("gate_up", r.gate_up_lora), lora_text("down", r.down_lora),
-             r.recompute_h ? ", h computed twice" : "");
+  return str(implementation_->name, " (", description_of(*implementation_, r),
+             "): E=", r.num_experts, " K=", r.top_k, " H=", r.hidden, " I=", r.inter, ", ",
+             dtype_name(r.compute_dtype), ", weights ", dtype_name(r.weight_dtype), ", ",
+             experts::to_string(r.activation), lora_text("gate_up", r.gate_up_lora),
+             lora_text("down", r.down_lora), r.recompute_h ? ", h computed twice" : "");
 }
 
 ExpertsSizes ExpertsPlan::sizes(std::int64_t num_tokens, int num_threads) const {
+  if (request_.device == Device::kCuda) return implementation_->cuda->sizes(request_, num_tokens);
   return implementation_->sizes(request_, num_tokens, num_threads);
 }
 
 void ExpertsPlan::forward(const ForwardArgs& args, ThreadPool& pool) const {
+  check_device(request_, Device::kCpu);
   check_forward(*this, args, pool.num_threads());
   implementation_->forward(request_, args, pool);
 }
 
 void ExpertsPlan::backward(const BackwardArgs& args, ThreadPool& pool) const {
-  if (!request_.wanted.any()) {
-    throw Error(ErrorCode::kInvalidInput,
-                "experts call: backward of a plan that wants no gradient, expected one that does");
-  }
+  check_device(request_, Device::kCpu);
   check_backward(*this, args, pool.num_threads());
   implementation_->backward(request_, args, pool);
+}
+
+void ExpertsPlan::forward(const ForwardArgs& args, const CudaStream& stream) const {
+  check_device(request_, Device::kCuda);
+  check_forward(*this, args, 1);
+  implementation_->cuda->forward(request_, args, stream);
+}
+
+void ExpertsPlan::backward(const BackwardArgs& args, const CudaStream& stream) const {
+  check_device(request_, Device::kCuda);
+  check_backward(*this, args, 1);
+  implementation_->cuda->backward(request_, args, stream);
 }
 
 ExpertsPlan plan_experts(const ExpertsRequest& request) {
@@ -79,7 +98,7 @@ ExpertsPlan plan_experts(const ExpertsRequest& request) {
   for (const Implementation& one : implementations()) {
     if (request.implementation != "auto" && request.implementation != one.name) continue;
     known = true;
-    if (!one.refuses(request)) return ExpertsPlan(request, &one);
+    if (!refusal_of(one, request)) return ExpertsPlan(request, &one);
   }
   if (!known) {
     throw Error(ErrorCode::kInvalidInput,
@@ -93,8 +112,8 @@ std::vector<Verdict> explain_experts(const ExpertsRequest& request) {
   check_request(request);
   std::vector<Verdict> verdicts;
   for (const Implementation& one : implementations()) {
-    const Refusal refusal = one.refuses(request);
-    verdicts.push_back({one.name, !refusal, refusal ? *refusal : one.describe(request)});
+    const Refusal refusal = refusal_of(one, request);
+    verdicts.push_back({one.name, !refusal, refusal ? *refusal : description_of(one, request)});
   }
   return verdicts;
 }

@@ -33,7 +33,8 @@ constexpr Implementation kTable[] = {
      .describe = scattermoe::describe,
      .sizes = scattermoe::sizes,
      .forward = scattermoe::forward,
-     .backward = scattermoe::backward},
+     .backward = scattermoe::backward,
+     .cuda = &on_cuda::kScattermoe},
     {.name = "grouped_mm",
      .refuses = grouped_mm::refuses,
      .describe = grouped_mm::describe,
@@ -57,5 +58,15 @@ constexpr Implementation kTable[] = {
 }  // namespace
 
 std::span<const Implementation> implementations() { return kTable; }
+
+Refusal refusal_of(const Implementation& one, const ExpertsRequest& request) {
+  const bool on_gpu = request.device == Device::kCuda && one.cuda != nullptr;
+  return on_gpu ? one.cuda->refuses(request) : one.refuses(request);
+}
+
+std::string description_of(const Implementation& one, const ExpertsRequest& request) {
+  const bool on_gpu = request.device == Device::kCuda && one.cuda != nullptr;
+  return on_gpu ? one.cuda->describe(request) : one.describe(request);
+}
 
 }  // namespace moesmith::experts

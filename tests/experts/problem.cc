@@ -58,6 +58,13 @@ std::vector<std::int64_t> make_index(const Case& c, std::uint64_t seed) {
       case Routing::kOneExpert:
         index[slot] = num_experts - 1;
         break;
+      case Routing::kZipf:
+        index[slot] = static_cast<std::int64_t>(
+                          std::pow(static_cast<double>(num_experts),
+                                   static_cast<double>(rng.uniform(5000 + slot)))) -
+                      1;
+        index[slot] = std::min(index[slot], num_experts - 1);
+        break;
       case Routing::kSkipped:
         index[slot] =
             slot % 3 == 0 ? (slot % 2 == 0 ? -1 : num_experts + 7) : (first + k) % num_experts;
@@ -260,12 +267,34 @@ Values untransposed(const Values& from, std::int64_t e, std::int64_t out, std::i
   return to;
 }
 
+class PoolExecutor : public Executor {
+ public:
+  explicit PoolExecutor(ThreadPool& pool) : pool_(pool) {}
+  ExpertsSizes sizes(const ExpertsPlan& plan, std::int64_t num_tokens) override {
+    return plan.sizes(num_tokens, pool_.num_threads());
+  }
+  void forward(const ExpertsPlan& plan, const ForwardArgs& args) override {
+    plan.forward(args, pool_);
+  }
+  void backward(const ExpertsPlan& plan, const BackwardArgs& args) override {
+    plan.backward(args, pool_);
+  }
+
+ private:
+  ThreadPool& pool_;
+};
+
 }  // namespace
 
 Outcome Problem::run(const ExpertsPlan& plan, ThreadPool& pool, double before) const {
+  PoolExecutor executor(pool);
+  return run(plan, executor, before);
+}
+
+Outcome Problem::run(const ExpertsPlan& plan, Executor& executor, double before) const {
   const ExpertsRequest& r = plan.request();
   const WantedGradients& w = r.wanted;
-  const ExpertsSizes sizes = plan.sizes(case_.num_tokens, pool.num_threads());
+  const ExpertsSizes sizes = executor.sizes(plan, case_.num_tokens);
   Guarded saved(sizes.saved_bytes), forward_scratch(sizes.forward_scratch_bytes);
   Guarded backward_scratch(sizes.backward_scratch_bytes);
   saved.fill(0xff), forward_scratch.fill(0xff), backward_scratch.fill(0xff);
@@ -277,7 +306,7 @@ Outcome Problem::run(const ExpertsPlan& plan, ThreadPool& pool, double before) c
   forward.output = output.bytes.data();
   forward.saved = saved.span();
   forward.scratch = forward_scratch.span();
-  plan.forward(forward, pool);
+  executor.forward(plan, forward);
 
   struct Target {
     const char* name;
@@ -318,7 +347,7 @@ Outcome Problem::run(const ExpertsPlan& plan, ThreadPool& pool, double before) c
       if (targets[i].spec.wanted())
         backward.gradients.*(targets[i].pointer) = buffers[i].bytes.data();
     }
-    plan.backward(backward, pool);
+    executor.backward(plan, backward);
   }
   result.values.output = keep("output", output);
   for (std::size_t i = 0; i < buffers.size(); ++i) {

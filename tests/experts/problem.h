@@ -54,6 +54,15 @@ struct Outcome {
   std::string broken_band;  // "" or the buffer whose guard was written
 };
 
+// Runs a plan's passes on host buffers: on a thread pool, or elsewhere by copying there and back.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  virtual ExpertsSizes sizes(const ExpertsPlan& plan, std::int64_t num_tokens) = 0;
+  virtual void forward(const ExpertsPlan& plan, const ForwardArgs& args) = 0;
+  virtual void backward(const ExpertsPlan& plan, const BackwardArgs& args) = 0;
+};
+
 class Problem {
  public:
   // Values rounded to the dtypes of the request, so that every implementation sees the same ones.
@@ -68,6 +77,7 @@ class Problem {
   // Forward, and backward if anything is wanted. Outputs start as NaN, accumulated ones as
   // `before`.
   Outcome run(const ExpertsPlan& plan, ThreadPool& pool, double before = 0.5) const;
+  Outcome run(const ExpertsPlan& plan, Executor& executor, double before = 0.5) const;
 
   const Case& get_case() const { return case_; }
 
