@@ -119,6 +119,14 @@ void add_lora(std::vector<Case>& cases) {
   r.gate_up_lora = {.lora_rank = 17, .lora_scale = -0.7f, .dtype = DType::kBF16};
   r.down_lora = {.lora_rank = 1, .lora_scale = 3.0f, .dtype = DType::kF32};
   cases.push_back(plain("lora_mixed_dtypes", r));
+  r.gate_up_lora = {.lora_rank = 3, .lora_scale = 1.5f, .dtype = DType::kF32};
+  r.down_lora = {.lora_rank = 17, .lora_scale = 0.5f, .dtype = DType::kBF16};
+  cases.push_back(plain("lora_ranks_3_17", r));
+  r.gate_up_lora.lora_rank = 1;
+  r.down_lora.lora_rank = 3;
+  r.transposed = true;
+  r.gate_up_layout = GateUpLayout::kInterleaved;
+  cases.push_back(plain("lora_ranks_1_3_transposed", r));
 }
 
 void add_routing(std::vector<Case>& cases) {
@@ -131,6 +139,15 @@ void add_routing(std::vector<Case>& cases) {
   cases.push_back(plain("routing_skipped_biased", r, Routing::kSkipped));
   r = sized(24, 20, 300);  // 600 rows of one expert: several tiles
   cases.push_back(plain("routing_one_expert_many_rows", r, Routing::kOneExpert));
+  r = sized(24, 20, 70);
+  r.num_experts = 11;
+  cases.push_back(plain("routing_zipf", r, Routing::kZipf));
+  r.max_tokens = 16;
+  cases.push_back(plain("routing_zipf_few_tokens", r, Routing::kZipf));
+  r = small();
+  r.top_k = 9;  // 144 rows of one expert
+  r.max_tokens = 16;
+  cases.push_back(plain("routing_duplicates_few_tokens", r, Routing::kDuplicates));
   r = small();
   r.max_tokens = 0;
   cases.push_back(plain("tokens_none", r));

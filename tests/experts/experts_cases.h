@@ -17,6 +17,7 @@ enum class Routing {
   kAllSkipped,  // none inside
   kDuplicates,  // a token's slots all name one expert
   kOneExpert,   // every slot names the last expert: the others stay empty
+  kZipf,        // expert e with a share that falls like 1 / (e + 1); a token's may repeat
 };
 
 struct Case {
