@@ -19,10 +19,17 @@ struct Case {
 
 // Blocks are 128 wide: lengths around one, two and many; windows smaller and larger than a block.
 const std::vector<Case> kCases = {
-    {"one_token", {1}, 2, 1, 4, 0},          {"one_segment", {37}, 4, 2, 16, 0},
-    {"packed", {5, 1, 130, 64}, 3, 3, 8, 0}, {"several_blocks", {300}, 2, 1, 16, 0},
-    {"whole_blocks", {256}, 2, 2, 8, 0},     {"small_window", {300, 20}, 2, 1, 8, 7},
-    {"window_of_one", {140}, 1, 1, 8, 1},    {"window_over_a_block", {400}, 2, 1, 8, 200},
+    {"one_token", {1}, 2, 1, 4, 0},
+    {"one_segment", {37}, 4, 2, 16, 0},
+    {"packed", {5, 1, 130, 64}, 3, 3, 8, 0},
+    {"several_blocks", {300}, 2, 1, 16, 0},
+    {"whole_blocks", {256}, 2, 2, 8, 0},
+    {"small_window", {300, 20}, 2, 1, 8, 7},
+    {"window_of_one", {140}, 1, 1, 8, 1},
+    {"window_over_a_block", {400}, 2, 1, 8, 200},
+    // Heads whose packed panels are whole, so that blocks on the diagonal are cut.
+    {"whole_panels", {128, 200, 64, 65}, 4, 2, 64, 0},
+    {"cut_window", {330}, 2, 1, 64, 90},
 };
 
 std::int64_t tokens_of(const Case& c) {

@@ -174,6 +174,49 @@ TEST(gemm, packed_b_gives_bitwise_what_b_gives) {
   }
 }
 
+// Rows and columns from the middle of a packed B, in memory of the caller's.
+TEST(gemm, a_part_of_packed_b_gives_bitwise_what_that_part_gives) {
+  ThreadPool pool(2);
+  struct Part {
+    std::int64_t row, col, k, n;
+  };
+  for (const IsaLevel level : isa_levels()) {
+    const IsaScope scope(level);
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      Problem problem({13, 128, 128, dtype, dtype});
+      const Args whole = problem.args(problem.out);
+      std::vector<char> storage(
+          static_cast<std::size_t>(PackedB::storage_bytes(128, 128, dtype, dtype)));
+      const PackedB b(whole.b, 128, 128, dtype, pool, storage.data());
+      for (const Part& part : {Part{0, 0, 128, 128}, Part{0, 64, 128, 64}, Part{64, 0, 64, 128},
+                               Part{0, 0, 64, 64}, Part{64, 64, 64, 64}, Part{2, 0, 30, 128}}) {
+        SCOPED_TRACE(str(part.row, " ", part.col, " ", part.k, " ", part.n));
+        ASSERT_TRUE(b.has_part(part.row, part.col, part.k, part.n));
+        Args args = whole;
+        args.n = part.n;
+        args.k = part.k;
+        args.b.data = static_cast<char*>(problem.b.data()) +
+                      (part.row * args.b.row_stride + part.col) * dtype_size(dtype);
+        Matrix plain(13, part.n, 1, DType::kF32), packed(13, part.n, 1, DType::kF32);
+        args.ldc = plain.stride();
+        args.c = plain.data();
+        run(args, pool);
+        args.b = {};
+        args.packed_b = &b;
+        args.packed_row = part.row;
+        args.packed_col = part.col;
+        args.c = packed.data();
+        run(args, pool);
+        EXPECT_TRUE(plain.bytes() == packed.bytes()) << problem.c.name();
+      }
+      EXPECT_FALSE(b.has_part(64, 0, 65, 128));  // beyond its end
+      EXPECT_FALSE(b.has_part(0, 1, 128, 64));   // within a panel
+      EXPECT_FALSE(b.has_part(64, 0, 64, 127));  // rows of a panel that is cut
+      EXPECT_EQ(b.has_part(1, 0, 64, 128), b.tile_with(dtype).k_unit() == 1);  // within a word
+    }
+  }
+}
+
 TEST(gemm, leaves_c_alone_when_there_is_nothing_to_do) {
   ThreadPool pool(1);
   Matrix out(2, 2, 0, DType::kF32);

@@ -134,18 +134,21 @@ struct HeadTask {
     };
   }
 
-  void product(gemm::Operand a,
-               const gemm::PackedB& b,
-               std::int64_t m,
-               float* c,
-               std::int64_t ldc,
-               bool accumulate) {
+  // The B of a product: [k, n] of a packed operand, from (row, col) on.
+  struct Part {
+    const gemm::PackedB& of;
+    std::int64_t row, col, k, n;
+  };
+  void product(
+      gemm::Operand a, const Part& b, std::int64_t m, float* c, std::int64_t ldc, bool accumulate) {
     gemm::Args g;
     g.m = m;
-    g.n = b.n();
-    g.k = b.k();
+    g.n = b.n;
+    g.k = b.k;
     g.a = a;
-    g.packed_b = &b;
+    g.packed_b = &b.of;
+    g.packed_row = b.row;
+    g.packed_col = b.col;
     g.c = c;
     g.ldc = ldc;
     g.accumulate = accumulate;
@@ -154,30 +157,62 @@ struct HeadTask {
 
   // Adds to s.d_q, and to the head's part of d_k and d_v of the keys from `tile` on.
   void key_block(const Block& block, const PackedQueries& packed, std::int64_t tile) {
-    constexpr DType kType = DTypeOf<T>::value;
-    const Args<T>& f = args.forward;
-    const std::int64_t dim = problem().head_dim, row = segment().k_begin + tile;
     const std::int64_t count = std::min(kBlockK, block.end_key - tile);
-    const T* k = f.k + row * f.k_stride + kv_head * dim;
-    const T* v = f.v + row * f.v_stride + kv_head * dim;
-    product(gemm::row_major(k, kType, f.k_stride), packed.q_t, count, s.scores, kBlockQ, false);
-    product(gemm::row_major(v, kType, f.v_stride), packed.d_out_t, count, s.d_probs, kBlockQ,
-            false);
-    softmax(block, tile, count);
     // The first block of queries that sees a key stands at the key's own place.
     const bool first = tile == block.begin;
-    const std::int64_t at = parts.at(slot, kv_head, row);
-    product(gemm::row_major(s.probs, kType, kBlockQ), packed.d_out, count, parts.d_v + at, dim,
-            !first);
-    product(gemm::row_major(s.d_scores, kType, kBlockQ), packed.q, count, parts.d_k + at, dim,
-            !first);
-    product(gemm::transposed(s.d_scores, kType, kBlockQ),
-            *keys.get(blocks.number(segment_idx, tile), kv_head), block.rows, s.d_q, dim, true);
+    if (first && count > kHalf) {
+      keys_of(block, packed, tile, 0, kHalf, 0, true);
+      keys_of(block, packed, tile, kHalf, count - kHalf, kHalf, true);
+      add_d_q(tile, 0, kHalf, kHalf);
+      add_d_q(tile, kHalf, block.rows - kHalf, count);
+    } else {
+      keys_of(block, packed, tile, 0, count, 0, first);
+      add_d_q(tile, 0, block.rows, count);
+    }
   }
 
-  // Probabilities and scaled score gradients; zeros where a query does not see a key.
-  void softmax(const Block& block, std::int64_t tile, std::int64_t count) {
-    for (std::int64_t j = 0; j < count; ++j) {
+  // Keys [begin, begin + count) of the block meet the queries from `from` on, which are all that
+  // see them: d_k and d_v, overwritten where `first`.
+  void keys_of(const Block& block,
+               const PackedQueries& packed,
+               std::int64_t tile,
+               std::int64_t begin,
+               std::int64_t count,
+               std::int64_t from,
+               bool first) {
+    constexpr DType kType = DTypeOf<T>::value;
+    const Args<T>& f = args.forward;
+    const std::int64_t dim = problem().head_dim, row = segment().k_begin + tile + begin;
+    const std::int64_t n = block.rows - from, corner = begin * kBlockQ + from;
+    const T* k = f.k + row * f.k_stride + kv_head * dim;
+    const T* v = f.v + row * f.v_stride + kv_head * dim;
+    product(gemm::row_major(k, kType, f.k_stride), {packed.q_t, 0, from, dim, n}, count,
+            s.scores + corner, kBlockQ, false);
+    product(gemm::row_major(v, kType, f.v_stride), {packed.d_out_t, 0, from, dim, n}, count,
+            s.d_probs + corner, kBlockQ, false);
+    softmax(block, tile, begin, count);
+    // Zeros stand before `from`, for heads whose panels cannot be cut along the queries.
+    const std::int64_t at = parts.at(slot, kv_head, row);
+    const std::int64_t cut = packed.q.has_part(from, 0, n, dim) ? from : 0;
+    const std::int64_t cut_corner = begin * kBlockQ + cut, cut_n = block.rows - cut;
+    product(gemm::row_major(s.probs + cut_corner, kType, kBlockQ),
+            {packed.d_out, cut, 0, cut_n, dim}, count, parts.d_v + at, dim, !first);
+    product(gemm::row_major(s.d_scores + cut_corner, kType, kBlockQ),
+            {packed.q, cut, 0, cut_n, dim}, count, parts.d_k + at, dim, !first);
+  }
+
+  // Queries [begin, begin + count) of the block by the first `num_keys` keys.
+  void add_d_q(std::int64_t tile, std::int64_t begin, std::int64_t count, std::int64_t num_keys) {
+    const std::int64_t dim = problem().head_dim;
+    product(gemm::transposed(s.d_scores + begin, DTypeOf<T>::value, kBlockQ),
+            {*keys.get(blocks.number(segment_idx, tile), kv_head), 0, 0, num_keys, dim}, count,
+            s.d_q + begin * dim, dim, true);
+  }
+
+  // Probabilities and scaled score gradients of keys [from_key, from_key + count); zeros where a
+  // query does not see a key.
+  void softmax(const Block& block, std::int64_t tile, std::int64_t from_key, std::int64_t count) {
+    for (std::int64_t j = from_key; j < from_key + count; ++j) {
       const Seen seen = seen_by(tile + j, block, problem().window);
       T* p = s.probs + j * kBlockQ;
       T* ds = s.d_scores + j * kBlockQ;

@@ -18,6 +18,9 @@ namespace moesmith::kernels::attention {
 // A block's scores in f32, their bf16 copy and the running output stay within a 1 MiB L2 together.
 constexpr std::int64_t kBlockQ = 128;
 constexpr std::int64_t kBlockK = 128;
+// Where queries meet their own keys, half of a block's first half sees nothing: it is cut there. A
+// multiple of every register tile's width.
+constexpr std::int64_t kHalf = 64;
 
 // Query rows [begin, begin + rows) of a segment, and the keys any of them sees.
 struct Block {

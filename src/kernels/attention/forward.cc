@@ -82,61 +82,81 @@ struct Place {
   std::int64_t block, head;
 };
 
+// A block of queries of one head.
 template <class T>
-void forward_block(const Args<T>& args,
-                   const Keys<T>& packed,
-                   const Place& place,
-                   Scratch<T> s,
-                   ThreadPool& pool) {
-  const Problem& p = args.problem;
-  const Segment& segment = p.segments[place.segment];
-  const std::int64_t dim = p.head_dim, head = place.head;
-  const std::int64_t kv_head = head / (p.num_heads / p.num_kv_heads);
-  const Block block = block_of(segment, p.window, place.block);
-  const std::int64_t q_row = segment.q_begin + block.begin;
-  std::fill(s.sum, s.sum + block.rows * dim, 0.0f);
-  std::fill(s.max, s.max + block.rows, kMasked);
-  std::fill(s.total, s.total + block.rows, 0.0f);
-  for (std::int64_t tile = block.first_key; tile < block.end_key; tile += kBlockK) {
-    // A packed block goes to its end, as do the scores; a query sees its own.
-    const std::int64_t all = std::min(kBlockK, segment.past + segment.q_len - tile);
+struct BlockTask {
+  const Args<T>& args;
+  const Keys<T>& packed;
+  Place place;
+  Scratch<T>& s;
+  ThreadPool& pool;
+
+  const Problem& problem() const { return args.problem; }
+  const Segment& segment() const { return problem().segments[place.segment]; }
+
+  void run() {
+    const Problem& p = problem();
+    const Block block = block_of(segment(), p.window, place.block);
+    const std::int64_t dim = p.head_dim, q_row = segment().q_begin + block.begin;
+    std::fill(s.sum, s.sum + block.rows * dim, 0.0f);
+    std::fill(s.max, s.max + block.rows, kMasked);
+    std::fill(s.total, s.total + block.rows, 0.0f);
+    for (std::int64_t tile = block.first_key; tile < block.end_key; tile += kBlockK) {
+      const std::int64_t keys = std::min(kBlockK, block.end_key - tile);
+      const bool split = packed.blocks.has(place.segment) && tile == block.begin;
+      if (split && block.rows > kHalf) {
+        key_block(block, tile, 0, kHalf, kHalf);
+        key_block(block, tile, kHalf, block.rows - kHalf, keys);
+      } else {
+        key_block(block, tile, 0, block.rows, keys);
+      }
+    }
+    for (std::int64_t r = 0; r < block.rows; ++r) {
+      const std::int64_t at = (q_row + r) * p.num_heads + place.head;
+      rows::ops<T>().from_f32(args.out + at * dim, s.sum + r * dim, 1.0f / s.total[r], dim);
+      args.log_sum[at] = p.scale * s.max[r] + std::log(s.total[r]);
+    }
+  }
+
+ private:
+  // Rows [begin, begin + count) of the block meet keys [tile, tile + keys).
+  void key_block(const Block& block,
+                 std::int64_t tile,
+                 std::int64_t begin,
+                 std::int64_t count,
+                 std::int64_t keys) {
+    constexpr DType kType = DTypeOf<T>::value;
+    const Problem& p = problem();
+    const std::int64_t dim = p.head_dim, kv_head = place.head / (p.num_heads / p.num_kv_heads);
+    const std::int64_t q_row = segment().q_begin + block.begin + begin;
+    const std::int64_t k_row = segment().k_begin + tile;
     const bool is_packed = packed.blocks.has(place.segment);
-    const std::int64_t keys = is_packed ? all : std::min(kBlockK, block.end_key - tile);
-    const std::int64_t k_row = segment.k_begin + tile;
     const std::int64_t number = is_packed ? packed.blocks.number(place.segment, tile) : 0;
     gemm::Args g;
-    g.m = block.rows;
+    g.m = count;
     g.n = keys;
     g.k = dim;
-    g.a = gemm::row_major(args.q + q_row * args.q_stride + head * dim, DTypeOf<T>::value,
-                          args.q_stride);
-    g.b = gemm::transposed(args.k + k_row * args.k_stride + kv_head * dim, DTypeOf<T>::value,
-                           args.k_stride);
+    g.a = gemm::row_major(args.q + q_row * args.q_stride + place.head * dim, kType, args.q_stride);
+    g.b = gemm::transposed(args.k + k_row * args.k_stride + kv_head * dim, kType, args.k_stride);
     g.packed_b = is_packed ? packed.k.get(number, kv_head) : nullptr;
-    g.c = s.scores;
+    g.c = s.scores + begin * kBlockK;
     g.ldc = kBlockK;
     gemm::run(g, pool);
-    for (std::int64_t r = 0; r < block.rows; ++r) {
-      const std::int64_t position = segment.past + block.begin + r;
+    for (std::int64_t r = begin; r < begin + count; ++r) {
+      const std::int64_t position = segment().past + block.begin + r;
       fold_row(s, r, keys, seen_from(position, p.window, tile, keys), p);
     }
     g.n = dim;
     g.k = keys;
-    g.a = gemm::row_major(s.probs, DTypeOf<T>::value, kBlockK);
-    g.b = gemm::row_major(args.v + k_row * args.v_stride + kv_head * dim, DTypeOf<T>::value,
-                          args.v_stride);
+    g.a = gemm::row_major(s.probs + begin * kBlockK, kType, kBlockK);
+    g.b = gemm::row_major(args.v + k_row * args.v_stride + kv_head * dim, kType, args.v_stride);
     g.packed_b = is_packed ? packed.v.get(number, kv_head) : nullptr;
-    g.c = s.sum;
+    g.c = s.sum + begin * dim;
     g.ldc = dim;
     g.accumulate = true;
     gemm::run(g, pool);
   }
-  for (std::int64_t r = 0; r < block.rows; ++r) {
-    T* out = args.out + ((q_row + r) * p.num_heads + head) * dim;
-    rows::ops<T>().from_f32(out, s.sum + r * dim, 1.0f / s.total[r], dim);
-    args.log_sum[(q_row + r) * p.num_heads + head] = p.scale * s.max[r] + std::log(s.total[r]);
-  }
-}
+};
 
 }  // namespace
 
@@ -166,8 +186,12 @@ void forward(const Args<T>& args, ThreadPool& pool) {
     const std::int64_t block = task / p.num_heads;
     const auto next = std::upper_bound(first_block.begin(), first_block.end(), block);
     const auto s = static_cast<std::size_t>(next - first_block.begin() - 1);
-    forward_block(args, packed, {s, block - first_block[s], task % p.num_heads},
-                  scratch[static_cast<std::size_t>(worker)], pool);
+    BlockTask<T>{args,
+                 packed,
+                 {s, block - first_block[s], task % p.num_heads},
+                 scratch[static_cast<std::size_t>(worker)],
+                 pool}
+        .run();
   });
 }
 

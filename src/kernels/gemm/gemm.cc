@@ -47,8 +47,8 @@ void validate(const Args& args) {
   if (args.packed_b == nullptr) {
     check_operand(args.b, args.k, args.n);
   } else {
-    check(args.packed_b->k() == args.k && args.packed_b->n() == args.n,
-          "the packed B has another shape");
+    check(args.packed_b->has_part(args.packed_row, args.packed_col, args.k, args.n),
+          "the packed B has no such part");
   }
 }
 

@@ -44,7 +44,9 @@ struct Args {
   float alpha = 1.0f;
   bool accumulate = false;            // add to C instead of overwriting it
   const PackedB* packed_b = nullptr;  // replaces b, which is then not looked at (packed_b.h)
-  const void* bias = nullptr;         // [n], added to every row after alpha; nullptr for none
+  // B is the part of packed_b from this row and column on: see PackedB::has_part().
+  std::int64_t packed_row = 0, packed_col = 0;
+  const void* bias = nullptr;  // [n], added to every row after alpha; nullptr for none
   DType bias_dtype = DType::kF32;
 };
 

@@ -84,14 +84,22 @@ struct Block {
   std::int64_t t0, t1, n0, num_cols;
 };
 
-// Where the panel of the columns from n0 + j on lies for one chunk of k.
-const char* pack_block(const Product& p,
-                       const Block& block,
-                       std::int64_t word_begin,
-                       std::int64_t word_end) {
+// The panels of a block for one chunk of k: that of the columns from n0 + j on lies j * panel_words
+// words further.
+struct Panels {
+  const char* data;
+  std::int64_t panel_words;
+};
+Panels pack_block(const Product& p,
+                  const Block& block,
+                  std::int64_t word_begin,
+                  std::int64_t word_end) {
   const Args& args = p.args;
   if (args.packed_b != nullptr) {
-    return static_cast<const char*>(args.packed_b->panel(word_begin, word_end, block.n0));
+    const std::int64_t row = args.packed_row / p.tile->k_unit();
+    const PackedB::Panel first =
+        args.packed_b->panel(word_begin + row, word_end + row, args.packed_col + block.n0);
+    return {static_cast<const char*>(first.data), first.panel_words};
   }
   const std::int64_t width = p.tile->width(), words = word_end - word_begin;
   const std::int64_t padded = round_up(block.num_cols, p.tile->lanes);
@@ -104,7 +112,7 @@ const char* pack_block(const Product& p,
                   args.b.col_stride, args.b.row_stride, std::min(panel, block.num_cols - j), num_k,
                   panel, dst + j * words * 4});
   }
-  return dst;
+  return {dst, words};
 }
 
 // The sums go straight to C, chunk after chunk: no second pass over it, no buffer between.
@@ -112,7 +120,7 @@ void run_block_in_c(const Product& p, const PackedRows& packed, const Block& blo
   const std::int64_t width = p.tile->width();
   for (std::int64_t c = 0; c < p.num_chunks(); ++c) {
     const std::int64_t begin = p.chunk_begin(c), words = p.chunk_begin(c + 1) - begin;
-    const char* b = pack_block(p, block, begin, begin + words);
+    const Panels b = pack_block(p, block, begin, begin + words);
     cpu::TileCall call;
     call.num_steps = words;
     call.ld = p.args.ldc;
@@ -122,7 +130,7 @@ void run_block_in_c(const Product& p, const PackedRows& packed, const Block& blo
       set_rows(p, packed, t, begin, &call);
       for (std::int64_t j = 0; j < block.num_cols; j += width) {
         const std::int64_t panel = std::min<std::int64_t>(width, block.num_cols - j);
-        call.b = b + j * words * 4;
+        call.b = b.data + j * b.panel_words * 4;
         call.out = static_cast<float*>(p.args.c) + row * p.args.ldc + block.n0 + j;
         // The tile touches C only at its end; its lines come while it multiplies.
         for (std::int64_t i = 0; i < num_rows; ++i) {
@@ -151,7 +159,7 @@ void run_block(const Product& p, const PackedRows& packed, const Block& block) {
           : scratch().sums.reserve_as<float>(kMaxSummedTiles * cpu::kTileRows * kBlockColumns);
   for (std::int64_t c = 0; c < num_chunks; ++c) {
     const std::int64_t begin = p.chunk_begin(c), words = p.chunk_begin(c + 1) - begin;
-    const char* b = pack_block(p, block, begin, begin + words);
+    const Panels b = pack_block(p, block, begin, begin + words);
     cpu::TileCall call;
     call.num_steps = words;
     call.ld = ld;
@@ -162,7 +170,7 @@ void run_block(const Product& p, const PackedRows& packed, const Block& block) {
       set_rows(p, packed, t, begin, &call);
       for (std::int64_t j = 0; j < padded; j += width) {
         const std::int64_t panel = std::min<std::int64_t>(width, padded - j);
-        call.b = b + j * words * 4;
+        call.b = b.data + j * b.panel_words * 4;
         call.out = sums + j;
         p.tile->multiply(static_cast<int>(num_rows), static_cast<int>(panel / p.tile->lanes), call);
       }

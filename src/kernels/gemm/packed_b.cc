@@ -63,7 +63,7 @@ PackedB::PackedB(const Operand& b,
     const std::int64_t k0 = begin * tile_->k_unit();
     tile_->pack({element(b, k0, n0), b.dtype == DType::kBF16, b.col_stride, b.row_stride,
                  std::min(width, n - n0), std::min(end * tile_->k_unit(), k) - k0, width,
-                 const_cast<void*>(panel(begin, end, n0))});
+                 const_cast<void*>(panel(begin, end, n0).data)});
   });
 }
 
@@ -75,9 +75,27 @@ const cpu::Tile& PackedB::tile_with(DType a_dtype) const {
   return *tile_;
 }
 
-const void* PackedB::panel(std::int64_t word_begin, std::int64_t word_end, std::int64_t n0) const {
-  const std::int64_t words = word_begin * padded_n_ + (word_end - word_begin) * n0;
-  return panels_ + words * 4;
+bool PackedB::has_part(std::int64_t row, std::int64_t col, std::int64_t k, std::int64_t n) const {
+  if (row < 0 || col < 0 || row + k > k_ || col + n > n_) return false;
+  if (k == k_ && n == n_) return true;
+  const std::int64_t width = tile_->width(), unit = tile_->k_unit();
+  const auto cuts_at = [](std::int64_t at, std::int64_t step, std::int64_t end) {
+    return at % step == 0 || at == end;
+  };
+  return cuts(k_, *tile_).num_chunks() == 1 && row % unit == 0 && col % width == 0 &&
+         cuts_at(row + k, unit, k_) && cuts_at(col + n, width, n_) && (row == 0 || n % width == 0);
+}
+
+PackedB::Panel PackedB::panel(std::int64_t word_begin,
+                              std::int64_t word_end,
+                              std::int64_t n0) const {
+  const Product p = cuts(k_, *tile_);
+  if (p.num_chunks() > 1) {
+    const std::int64_t words = word_end - word_begin;
+    return {panels_ + (word_begin * padded_n_ + words * n0) * 4, words};
+  }
+  const std::int64_t width = std::min<std::int64_t>(tile_->width(), padded_n_ - n0);
+  return {panels_ + (p.num_words() * n0 + word_begin * width) * 4, p.num_words()};
 }
 
 }  // namespace moesmith::kernels::gemm

@@ -31,8 +31,18 @@ class PackedB {
   // The tile that the panels were made for. Throws Error(kInternal) when a product with
   // `a_dtype` would need another one.
   const cpu::Tile& tile_with(DType a_dtype) const;
-  // Panel [words, vecs * lanes] of the columns from n0 on, for the words [begin, end) of k.
-  const void* panel(std::int64_t word_begin, std::int64_t word_end, std::int64_t n0) const;
+  // Whether a product may take [k, n] from (row, col) on as its B: the whole; or, up to 1024 words
+  // of k, rows that begin and end at words and columns that begin and end at panels. With row > 0
+  // every panel must be whole.
+  bool has_part(std::int64_t row, std::int64_t col, std::int64_t k, std::int64_t n) const;
+
+  // Panel [words, vecs * lanes] of the columns from n0 on, for the words [begin, end) of k. The
+  // panels of a chunk are `panel_words` words of k apart.
+  struct Panel {
+    const void* data;
+    std::int64_t panel_words;
+  };
+  Panel panel(std::int64_t word_begin, std::int64_t word_end, std::int64_t n0) const;
 
  private:
   std::int64_t k_, n_, padded_n_;
