@@ -20,16 +20,16 @@ unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 turn() { "$@" | sed "s/}\$/, \"commit\": \"$commit\"}/" | tee -a "$out"; }
 
+slice=build/bench/slice$layers
+mkdir -p build/bench
 for _ in $(seq "$rounds"); do
-  for model in "--model slice --layers $layers --tokens 1024" "--model examples/austen/model --tokens 2048 --segments 4"; do
-    # shellcheck disable=SC2086
-    turn "$bench" $model --implementation scattermoe,grouped_mm --steps 5
-    if [ -n "${MOESMITH_PYTHON:-}" ]; then
-      # shellcheck disable=SC2086
-      turn "$MOESMITH_PYTHON" bench/peers/hf_train_step.py $model --implementation grouped_mm --steps 3 2>/dev/null
-    fi
-  done
+  turn "$bench" --model "$slice" --layers "$layers" --tokens 1024 --implementation scattermoe,grouped_mm --steps 3
+  turn "$bench" --model examples/austen/model --tokens 2048 --segments 4 --implementation scattermoe,grouped_mm --steps 20
+  if [ -n "${MOESMITH_PYTHON:-}" ]; then
+    turn "$MOESMITH_PYTHON" bench/peers/hf_train_step.py --model "$slice" --tokens 1024 --steps 2 2>/dev/null
+    turn "$MOESMITH_PYTHON" bench/peers/hf_train_step.py --model examples/austen/model --tokens 2048 --segments 4 --steps 10 2>/dev/null
+  fi
 done
 # The readable reference needs minutes at the slice's size: fewer tokens, once.
-turn "$bench" --model slice --layers 1 --tokens 64 --implementation eager --steps 1
+turn "$bench" --model "$slice" --tokens 32 --implementation eager --steps 1
 turn "$bench" --model examples/austen/model --tokens 2048 --segments 4 --implementation eager --steps 2

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole LoRA training steps in bf16 with transformers and PEFT on the CPU: the peer of train_step_bench.
 
-    python3 hf_train_step.py --layers 4 --implementation grouped_mm       (--help)
+    python3 hf_train_step.py --model build/bench/slice4 --implementation grouped_mm       (--help)
 
 The same model, adapters, number of tokens and threads. Prints one JSON line: a step from embedding to optimiser, and the
 process's peak resident memory with what was resident before the model was made. Needs torch, transformers and peft.
@@ -17,7 +17,7 @@ import peft
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, Qwen3MoeConfig
+from transformers import AutoModelForCausalLM
 
 
 def status_mib(name):
@@ -27,27 +27,17 @@ def status_mib(name):
     return 0.0
 
 
-def load(options):
-    if options.model != "slice":
-        return AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.bfloat16, attn_implementation="sdpa")
-    config = Qwen3MoeConfig(vocab_size=4096, hidden_size=2048, intermediate_size=6144, num_hidden_layers=options.layers,
-                            num_attention_heads=32, num_key_value_heads=4, head_dim=128, moe_intermediate_size=768,
-                            num_experts=128, num_experts_per_tok=8, norm_topk_prob=True, max_position_embeddings=40960,
-                            rope_theta=1e6, tie_word_embeddings=False)
-    return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="slice", help="slice: of Qwen3-30B-A3B; or a checkpoint's folder")
+    parser.add_argument("--model", default="examples/austen/model", help="a checkpoint's folder")
     parser.add_argument("--implementation", default="grouped_mm", help="of the experts")
-    for name, fallback in (("layers", 1), ("tokens", 1024), ("segments", 1), ("steps", 5), ("checkpointing", 0)):
+    for name, fallback in (("tokens", 1024), ("segments", 1), ("steps", 5), ("checkpointing", 0)):
         parser.add_argument(f"--{name}", type=int, default=fallback)
     options = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
     base = status_mib("VmRSS")
-    model = load(options)
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.bfloat16, attn_implementation="sdpa")
     model.set_experts_implementation(options.implementation)
     model = get_peft_model(model, LoraConfig(
         r=16, lora_alpha=32, lora_dropout=0.0, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
@@ -75,8 +65,8 @@ def main():
     seconds.sort()
     median = seconds[len(seconds) // 2]
     print(json.dumps({
-        "bench": "train_step", "implementation": f"transformers {options.implementation} + peft", "model": options.model,
-        "layers": options.layers, "tokens": ids.numel(), "segments": options.segments,
+        "bench": "train_step", "implementation": f"transformers {options.implementation} + peft",
+        "model": os.path.basename(options.model), "tokens": ids.numel(), "segments": options.segments,
         "checkpointing": options.checkpointing, "threads": torch.get_num_threads(), "repeats": len(seconds),
         "median_s": round(median, 4), "best_s": round(seconds[0], 4), "tokens_per_s": round(ids.numel() / median, 1),
         "tokens_per_s_best": round(ids.numel() / seconds[0], 1), "base_rss_mib": round(base),

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole LoRA training steps in bf16, from embedding to optimiser: of a slice of Qwen3-30B-A3B (its
-// layer sizes, few layers, a small vocabulary, drawn weights) or of a checkpoint. Adapters of rank
+// Whole LoRA training steps of a checkpoint in bf16, from embedding to optimiser. Adapters of rank
 // 16 on attention and experts. One JSON line; the peer is bench/peers/hf_train_step.py. Correctness
 // is tests/model and tests/train.
-//   train_step_bench --layers 4 --implementation scattermoe,grouped_mm          (--help)
+//   train_step_bench --model build/bench/slice4 --layers 4 --implementation scattermoe,grouped_mm
+//   writes a slice of Qwen3-30B-A3B of 4 layers there first, if nothing is          (--help)
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -21,13 +20,14 @@
 #include "model/causal_lm.h"
 #include "moesmith/error.h"
 #include "train/optimizer.h"
+#include "train/slice.h"
 
 namespace moesmith::bench {
 namespace {
 
 Options step_options() {
-  return Options({{"model", "slice", "slice: of Qwen3-30B-A3B; or a checkpoint's folder"},
-                  {"layers", "1", "of the slice"},
+  return Options({{"model", "examples/austen/model", "a checkpoint's folder"},
+                  {"layers", "0", "above 0: write a slice of Qwen3-30B-A3B there, if nothing is"},
                   {"implementation", "auto", "of the experts; a list, as in scattermoe,grouped_mm"},
                   {"tokens", "1024", "of a step"},
                   {"segments", "1", "sequences that they belong to, of one length"},
@@ -35,27 +35,9 @@ Options step_options() {
                   {"checkpointing", "0", "1: gradient_checkpointing"}});
 }
 
-// A folder with the slice's config.json.
-std::string slice_folder(std::int64_t layers) {
-  const auto folder =
-      std::filesystem::temp_directory_path() / ("moesmith_slice_" + std::to_string(layers));
-  std::filesystem::create_directories(folder);
-  std::ofstream(folder / "config.json")
-      << R"({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe",
- "vocab_size": 4096, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": )"
-      << layers << R"(, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
- "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8,
- "norm_topk_prob": true, "decoder_sparse_step": 1, "max_position_embeddings": 40960,
- "rope_theta": 1000000.0, "rms_norm_eps": 1e-06, "hidden_act": "silu",
- "tie_word_embeddings": false, "initializer_range": 0.02, "dtype": "bfloat16"})";
-  return folder.string();
-}
-
 model::LoadRequest load_request(const Options& options, const std::string& implementation) {
   model::LoadRequest request;
-  request.reinit = options.text("model") == "slice";
-  request.folder =
-      request.reinit ? slice_folder(options.number("layers", 1)) : options.text("model");
+  request.folder = options.text("model");
   request.model.compute_dtype = model::ComputeDType::kBF16;
   request.model.experts_implementation = implementation;
   request.model.gradient_checkpointing = options.number("checkpointing", 0) != 0;
@@ -144,8 +126,8 @@ void run(const Options& options, const std::string& implementation, ThreadPool& 
   JsonLine line;
   line.text("bench", "train_step")
       .text("implementation", implementation)
-      .text("model", options.text("model"))
-      .number("layers", options.number("layers", 1))
+      .text("model", std::filesystem::path(options.text("model")).filename().string())
+      .number("layers", options.number("layers", 0))
       .number("tokens", static_cast<std::int64_t>(batch.input_ids.size()))
       .number("segments", options.number("segments", 1))
       .number("checkpointing", options.number("checkpointing", 0))
@@ -172,6 +154,9 @@ int run_main(const std::vector<std::string>& words) {
     return 0;
   }
   options.read(words);
+  if (options.number("layers", 0) > 0) {
+    write_slice(options.text("model"), options.number("layers", 0));
+  }
   ThreadPool pool;
   for (const std::string& implementation : options.list("implementation")) {
     run(options, implementation, pool);
