@@ -82,7 +82,8 @@ Options case_options() {
        {"isa", "best", "portable, avx2, avx512, avx512_bf16"},
        {"threads", "0", "0: as many as the process may use"},
        {"rank", "16", "rank of the LoRA factors"},
-       {"seconds", "1", "time to spend on the repeats of a case"}});
+       {"seconds", "1", "time to spend on the repeats of a case"},
+       {"bare", "0", "above 0: so many runs and no measurement, for a profiler"}});
 }
 
 std::vector<Case> cases_of(const Options& options) {
@@ -97,12 +98,12 @@ std::vector<Case> cases_of(const Options& options) {
           for (const std::int64_t tokens : tokens_of(options)) {
             for (const IsaLevel isa : isas_of(options)) {
               for (const std::string& implementation : options.list("implementation")) {
-                cases.push_back({implementation, size, tokens,
-                                 parse<Mode>("mode", mode, kModes, names),
-                                 parse<DType>("dtype", dtype, kDTypes, names),
-                                 parse<RoutingKind>("routing", routing, kRoutings, names), isa,
-                                 static_cast<int>(options.number("threads", 0)),
-                                 options.number("rank", 1), options.seconds("seconds")});
+                cases.push_back(
+                    {implementation, size, tokens, parse<Mode>("mode", mode, kModes, names),
+                     parse<DType>("dtype", dtype, kDTypes, names),
+                     parse<RoutingKind>("routing", routing, kRoutings, names), isa,
+                     static_cast<int>(options.number("threads", 0)), options.number("rank", 1),
+                     options.seconds("seconds"), options.number("bare", 0)});
               }
             }
           }

@@ -34,7 +34,8 @@ struct Case {
   IsaLevel isa;
   int threads;  // 0: what the process may use
   std::int64_t lora_rank;
-  double seconds;  // to spend on repeats, at least
+  double seconds;     // to spend on repeats, at least
+  std::int64_t bare;  // above 0: run so many times and measure nothing
 
   bool backward() const { return mode != Mode::kForward; }
 };
@@ -43,7 +44,7 @@ const char* name_of(Mode mode);
 const char* name_of(RoutingKind routing);
 const char* name_of(DType dtype);
 
-// The options that describe cases; all but threads, rank and seconds take a list, as in "1,16".
+// The options that describe cases; the first seven take a list, as in "1,16".
 Options case_options();
 // The product of the lists, in the order of the table. Throws Error(kInvalidInput).
 std::vector<Case> cases_of(const Options& options);

@@ -22,6 +22,8 @@ JsonLine measure_case(const Case& c, ThreadPool& pool) {
   reset_peak();
   const std::int64_t base = resident_bytes();
   Layer layer(c, plan, pool.num_threads());
+  for (int repeat = 0; repeat < c.bare; ++repeat) layer.run(repeat, plan, pool);
+  if (c.bare > 0) return line_of(c, std::string(plan.implementation())).number("bare", c.bare);
   const double hit = layer.experts_hit();
   const Work work{flops_of(c), bytes_of(c, hit)};
   const Measurement m = measure(c, work, pool, [&](int repeat) { layer.run(repeat, plan, pool); });
