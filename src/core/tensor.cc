@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "moesmith/tensor.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -14,15 +16,24 @@ namespace moesmith {
 namespace {
 
 constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector register
+// From this size on a block is asked to lie on huge pages: products that walk down the columns of a
+// weight touch a new page with every row.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 std::shared_ptr<void> allocate(std::int64_t bytes) {
   if (bytes < 0) throw Error(ErrorCode::kInvalidInput, str("a tensor of ", bytes, " bytes"));
   const auto size = static_cast<std::size_t>(round_up(bytes > 0 ? bytes : 1, kAlignment));
-  void* block = std::aligned_alloc(kAlignment, size);
+  const bool huge = size >= 2 * kHugePage;
+  void* block =
+      std::aligned_alloc(huge ? kHugePage : kAlignment,
+                         huge ? static_cast<std::size_t>(round_up(bytes, kHugePage)) : size);
   if (block == nullptr) {
     throw Error(ErrorCode::kOutOfMemory,
                 str("the system has no ", human_bytes(static_cast<double>(bytes)), " left"));
   }
+#ifdef MADV_HUGEPAGE
+  if (huge) madvise(block, size, MADV_HUGEPAGE);  // advice: a refusal changes nothing
+#endif
   return {block, std::free};
 }
 

@@ -25,7 +25,27 @@ struct Backward {
   const WorkerOf& worker_of;
   ThreadPool& pool;
 
-  std::int64_t num_i_blocks() const { return ceil_div(pass.request.inter, kBlockColumns); }
+  // Activations per block of dA'.
+  std::int64_t d_a_columns() const {
+    return columns_for(pass.request.transposed, pass.request.hidden);
+  }
+  std::int64_t num_i_blocks() const { return ceil_div(pass.request.inter, d_a_columns()); }
+
+  // What activation() will read and write of a row of the next tile.
+  void fetch(std::int64_t row, std::int64_t i0, std::int64_t n) const {
+    if (row >= pass.index.num_rows) return;
+    const ExpertsRequest& request = pass.request;
+    const std::int64_t width = request.gate_up_width();
+    const auto h = gate_up_of_row(request, static_cast<const T*>(saved.h) + row * width, i0);
+    const std::int64_t up = h.up - h.gate;  // 1 when interleaved
+    for (std::int64_t i = 0; i < n * h.stride; i += 64 / static_cast<std::int64_t>(sizeof(T))) {
+      for (const std::int64_t at : {i, i + up}) {
+        __builtin_prefetch(h.gate + at);
+        if (work.d_h != nullptr)
+          __builtin_prefetch(work.d_h + (h.gate - static_cast<const T*>(saved.h)) + at, 1);
+      }
+    }
+  }
 
   // d_a [n] of one row of a block's sums.
   void activation(std::int64_t row, std::int64_t i0, std::int64_t n, const float* d_a) const {
@@ -39,36 +59,45 @@ struct Backward {
         activation_ops<T>().backward(request.activation, gate_up_of_row<const T>(request, h, i0),
                                      d_a, pass.weight_of(row), d_h, n);
     if (work.d_weights != nullptr) {
-      work.d_weights[row * num_i_blocks() + i0 / kBlockColumns] = product;
+      work.d_weights[row * num_i_blocks() + i0 / d_a_columns()] = product;
     }
   }
 
-  void run_d_a() const {
+  Block d_a_block(std::int64_t expert, std::int64_t i_block) const {
     const ExpertsRequest& request = pass.request;
+    const std::int64_t i0 = i_block * d_a_columns();
+    const std::int64_t n = std::min(d_a_columns(), request.inter - i0);
+    Block block;
+    block.tile = &pass.tile;
+    const WeightPart weight = down_part(request, pass.inputs.weights, expert);
+    add_strip(block.add(pass.by_token(dy, request.hidden), request.hidden),
+              from_column(backward_operand(weight, request.weight_dtype), i0), n, 0);
     const std::int64_t rank = pass.lora_2.lora_rank;
-    pool.run(pass.num_blocks * num_i_blocks(), [&](std::int64_t task, int worker) {
-      const RowBlock& rows = pass.blocks[task / num_i_blocks()];
-      const std::int64_t i0 = task % num_i_blocks() * kBlockColumns;
-      const std::int64_t n = std::min(kBlockColumns, request.inter - i0);
-      const WorkerScratch scratch = worker_of(worker);
-      Block block;
-      block.tile = &pass.tile;
-      const WeightPart weight = down_part(request, pass.inputs.weights, rows.expert);
-      add_strip(block.add(pass.by_token(dy, request.hidden), request.hidden),
-                from_column(backward_operand(weight, request.weight_dtype), i0), n, 0);
-      if (rank > 0) {
-        const auto a = kernels::gemm::row_major(pass.lora_2.a_of(rows.expert), DTypeOf<T>::value,
-                                                request.inter);
-        add_strip(block.add(pass.by_row(work.v_2, rank), rank), from_column(a, i0), n, 0);
-      }
-      BlockProduct(block, scratch.block)
-          .run({rows.begin, rows.end}, false,
-               [&](std::int64_t first, std::int64_t num_rows, const float* sums) {
-                 for (std::int64_t i = 0; i < num_rows; ++i) {
-                   activation(first + i, i0, n, sums + i * kBlockColumns);
-                 }
-               });
-    });
+    if (rank > 0) {
+      const auto a =
+          kernels::gemm::row_major(pass.lora_2.a_of(expert), DTypeOf<T>::value, request.inter);
+      add_strip(block.add(pass.by_row(work.v_2, rank), rank), from_column(a, i0), n, 0);
+    }
+    return block;
+  }
+
+  void run_d_a() const {
+    const auto run_blocks = [&](const RowBlock& rows, std::int64_t first_block, std::int64_t end,
+                                int worker) {
+      BlockStream stream(worker_of(worker).block);
+      const auto block_of = [&](std::int64_t i) { return d_a_block(rows.expert, i); };
+      for_blocks(first_block, end, block_of,
+                 [&](std::int64_t i_block, const Block& block, const Block* next) {
+                   const std::int64_t i0 = i_block * d_a_columns();
+                   const std::int64_t n = std::min(d_a_columns(), pass.request.inter - i0);
+                   stream.run(block, next, {rows.begin, rows.end},
+                              [&](std::int64_t row, const float* sums) {
+                                fetch(row + kernels::cpu::kTileRows, i0, n);
+                                activation(row, i0, n, sums);
+                              });
+                 });
+    };
+    run_grouped(pass, num_i_blocks(), pool, run_blocks);
   }
 
   // <dA', a> by block, in their order, + <dy, b2>.
@@ -111,8 +140,7 @@ struct Backward {
     const ExpertsRequest& request = pass.request;
     const std::int64_t hidden = request.hidden, width = request.gate_up_width();
     const std::int64_t rank = pass.lora_1.lora_rank;
-    const auto block_of = [&](std::int64_t expert, std::int64_t c0, std::int64_t n,
-                              const WorkerScratch&) {
+    const auto block_of = [&](std::int64_t expert, std::int64_t c0, std::int64_t n) {
       Block block;
       block.tile = &pass.tile;
       for (const WeightPart& part : gate_up_parts(request, pass.inputs.weights, expert)) {
@@ -126,13 +154,14 @@ struct Backward {
       }
       return block;
     };
+    const auto start = [](std::int64_t, std::int64_t, std::int64_t, const WorkerScratch&) {};
     const auto add = [](std::int64_t, const float* sums, std::int64_t n, const WorkerScratch&,
                         float* stripe) { kernels::rows::ops<float>().axpy(stripe, sums, 1.0f, n); };
     const auto store = [&](std::int64_t token, std::int64_t c0, std::int64_t n,
                            const float* stripe) {
       store_gradient(request.wanted.hidden, args.gradients.hidden, token * hidden + c0, stripe, n);
     };
-    combine(pass, worker_of, pool, block_of, add, store);
+    combine(pass, work.stripe, worker_of, pool, block_of, start, add, store);
   }
 
   // a and w a by rows, for gradients of down and its A; w v2 and w u2.

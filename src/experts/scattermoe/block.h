@@ -1,22 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// A block of rows of one expert times up to 128 columns: sums [rows, columns] of several products,
-// handed to the caller tile by tile while they are in cache. Rows are read through the routing
-// index, so that tokens are gathered by the product itself.
+// What a product of scattermoe is made of: a block of columns of one expert, the sum of one or more
+// products A B. Rows of A are read through the routing index, so that tokens are gathered by the
+// product itself; B is a strip of a weight or a LoRA factor, where it lies. stream.h runs blocks.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
-#include "experts/carver.h"
+#include "core/checked.h"
 #include "kernels/common/cpu/tile.h"
 #include "kernels/gemm/gemm.h"
 #include "moesmith/dtype.h"
 
 namespace moesmith::experts::scattermoe {
 
-inline constexpr std::int64_t kBlockColumns = 128;
-inline constexpr std::int64_t kBlockRows = 252;         // 42 full tiles between two packings of B
-inline constexpr std::int64_t kChunkWords = 1024;       // of k, as kernels/gemm has them
-inline constexpr std::int64_t kStripBytes = 640 << 10;  // packed B of one block, of an L2 of 1 MiB
+inline constexpr std::int64_t kBlockRows = 252;   // 42 full tiles between two packings of B
+inline constexpr std::int64_t kColumnGrain = 16;  // strips begin at multiples of it
+
+// Words of k that are packed and multiplied at once, and the columns of a block. B whose columns
+// are contiguous along k (x W^T) is read down its columns: long runs of k, few columns. Else (dy W)
+// it is read along its rows, more columns wide, since a page of memory holds but a row or two. Two
+// slices, with what is fetched for the second, take half of an L2 of 1 MiB.
+inline constexpr std::int64_t kLongChunk = 1024, kLongColumns = 128;
+inline constexpr std::int64_t kWideChunk = 192, kWideColumns = 256;
+// A later term of at most so many words (LoRA's) is multiplied together with the chunk before it.
+inline constexpr std::int64_t kShortTerm = 64;
+
+inline bool along_k(const kernels::gemm::Operand& b) { return b.row_stride == 1; }
+
+// Columns of a block; of no influence on results.
+inline constexpr std::int64_t kBlockColumns = std::max(kLongColumns, kWideColumns);
+inline std::int64_t columns_for(bool along_k, std::int64_t k) {
+  if (!along_k) return kWideColumns;
+  return k <= kLongChunk ? kLongColumns : kLongColumns / 2;
+}
 
 // Rows of an operand by row number: directly, or the row of the token of a slot.
 struct RowSource {
@@ -28,23 +45,33 @@ struct RowSource {
 
   const char* row(std::int64_t r) const {
     const std::int64_t at = slot_of == nullptr ? r : slot_of[r] / top_k;
-    return static_cast<const char*>(base) + at * stride * (dtype == DType::kBF16 ? 2 : 4);
+    return static_cast<const char*>(base) + at * stride * dtype_size(dtype);
   }
 };
 
-// Columns of B [k, num_cols] that go to the columns [at, at + num_cols) of the sums; `at` is a
-// multiple of 64.
+// Columns of B [k, num_cols] that go to the columns [at, at + num_cols) of the sums; zeros up to
+// the next multiple of kColumnGrain. Strips lie side by side from column 0 on.
 struct Strip {
   kernels::gemm::Operand b;
   std::int64_t num_cols = 0, at = 0;
+
+  std::int64_t end() const { return at + round_up(num_cols, kColumnGrain); }
 };
 
 // sums += A B
 struct Term {
   RowSource a;
   std::int64_t k = 0;
+  std::int64_t chunk = 0;  // words of k at once; 0: as B lies. Results depend on it
   Strip strips[2];
   int num_strips = 0;
+
+  std::int64_t columns() const { return strips[num_strips - 1].end(); }
+  std::int64_t words(const kernels::cpu::Tile& tile) const { return ceil_div(k, tile.k_unit()); }
+  std::int64_t chunk_words() const {
+    if (chunk != 0) return chunk;
+    return along_k(strips[0].b) ? kLongChunk : kWideChunk;
+  }
 };
 
 struct Block {
@@ -56,9 +83,9 @@ struct Block {
 
   Term& add(const RowSource& a, std::int64_t k) {
     Term& term = terms[num_terms++];
+    term = {};
     term.a = a;
     term.k = k;
-    term.num_strips = 0;
     return term;
   }
 };
@@ -72,17 +99,9 @@ inline void add_strip(Term& term,
 
 // B from column n0 on.
 inline kernels::gemm::Operand from_column(kernels::gemm::Operand b, std::int64_t n0) {
-  b.data = static_cast<const char*>(b.data) + n0 * b.col_stride * (b.dtype == DType::kBF16 ? 2 : 4);
+  b.data = static_cast<const char*>(b.data) + n0 * b.col_stride * dtype_size(b.dtype);
   return b;
 }
-
-struct BlockScratch {
-  char* b = nullptr;      // packed strips
-  char* a = nullptr;      // rows of a tile, widened or padded
-  float* sums = nullptr;  // [kBlockRows, kBlockColumns]
-
-  static BlockScratch carve(Carver& carver);
-};
 
 // Rows are cut evenly into tiles of at most kTileRows.
 struct RowCut {
@@ -90,53 +109,6 @@ struct RowCut {
 
   std::int64_t num_tiles() const { return ceil_div(end - begin, kernels::cpu::kTileRows); }
   std::int64_t tile_begin(std::int64_t t) const { return begin + (end - begin) * t / num_tiles(); }
-};
-
-class BlockProduct {
- public:
-  BlockProduct(const Block& block, const BlockScratch& scratch);
-
-  // finish(first_row, num_rows, sums [num_rows, kBlockColumns]) for each tile of the rows, at most
-  // kBlockRows of them. `again`: the last run() was of the same block and scratch; what it packed
-  // is used once more where it fits.
-  template <class Finish>
-  void run(const RowCut& rows, bool again, const Finish& finish) const {
-    if (fits_) {
-      if (!again) pack_all();
-      for (std::int64_t t = 0; t < rows.num_tiles(); ++t) {
-        const std::int64_t first = rows.tile_begin(t), count = rows.tile_begin(t + 1) - first;
-        multiply_all(first, count);
-        finish(first, count, scratch_.sums);
-      }
-      return;
-    }
-    sum_by_chunks(rows);
-    for (std::int64_t t = 0; t < rows.num_tiles(); ++t) {
-      const std::int64_t first = rows.tile_begin(t), count = rows.tile_begin(t + 1) - first;
-      finish(first, count, scratch_.sums + (first - rows.begin) * kBlockColumns);
-    }
-  }
-
- private:
-  // Words [begin, begin + count) of one term; B at `b`.
-  struct Pass {
-    const Term* term;
-    std::int64_t begin, count;
-    char* b;
-    bool first;
-  };
-  template <class Body>
-  void for_passes(const Body& body) const;
-  std::int64_t pass_bytes(const Term& term, std::int64_t words) const;
-  void pack(const Pass& pass) const;
-  void multiply(const Pass& pass, std::int64_t row, std::int64_t num_rows, float* sums) const;
-  void pack_all() const;
-  void multiply_all(std::int64_t row, std::int64_t num_rows) const;
-  void sum_by_chunks(const RowCut& rows) const;
-
-  const Block& block_;
-  const BlockScratch& scratch_;
-  bool fits_ = false;
 };
 
 }  // namespace moesmith::experts::scattermoe

@@ -29,6 +29,21 @@ struct PreActivation {
   T* h;
   T* a;
 
+  // The rows of the next tile, which will be written a few lines each.
+  void fetch_to_write(std::int64_t row, const HRange& range, std::int64_t i0) const {
+    if (row >= pass.index.num_rows) return;
+    for (int c = 0; h != nullptr && c < range.count; ++c) {
+      const T* from = h + row * pass.request.gate_up_width() + range.columns[c].first;
+      for (std::int64_t i = 0; i < range.columns[c].count; i += 64 / sizeof(T)) {
+        __builtin_prefetch(from + i, 1);
+      }
+    }
+    if (a == nullptr) return;
+    for (std::int64_t i = 0; i < inter_block(pass.request); i += 64 / sizeof(T)) {
+      __builtin_prefetch(a + row * pass.request.inter + i0 + i, 1);
+    }
+  }
+
   // One row of a block's sums.
   void finish(std::int64_t row,
               const HRange& range,
@@ -39,6 +54,7 @@ struct PreActivation {
     const ExpertsRequest& request = pass.request;
     T tile_row[kBlockColumns];
     T* h_row = h == nullptr ? nullptr : h + row * request.gate_up_width();
+    fetch_to_write(row + kTileRows, range, i0);
     for (int c = 0; c < range.count; ++c) {
       const HColumns& columns = range.columns[c];
       float* from = sums + columns.at;
@@ -55,12 +71,40 @@ struct PreActivation {
     } else if (range.count == 1) {
       gate_up = {tile_row, tile_row + 1, request.activation.gated ? 2 : 1};
     } else {
-      gate_up = {tile_row, tile_row + kBlockColumns / 2, 1};
+      gate_up = {tile_row, tile_row + range.columns[1].at, 1};
     }
     activation_ops<T>().forward(request.activation, gate_up, a + row * request.inter + i0, n);
   }
 
-  void run(const RowBlock& rows, std::int64_t i_block, const WorkerScratch& scratch) const {
+  std::int64_t num_i_blocks() const {
+    return ceil_div(pass.request.inter, inter_block(pass.request));
+  }
+
+  Block block_at(const RowBlock& rows, std::int64_t i_block) const {
+    const std::int64_t i0 = i_block * inter_block(pass.request);
+    return pass.h_block(rows.expert, u_1, i0,
+                        std::min(inter_block(pass.request), pass.request.inter - i0));
+  }
+
+  // Blocks [first, end) of columns, one after the other.
+  void run(const RowBlock& rows,
+           std::int64_t first,
+           std::int64_t end,
+           const WorkerScratch& scratch) const {
+    BlockStream stream(scratch.block);
+    for_blocks(
+        first, end, [&](std::int64_t i) { return block_at(rows, i); },
+        [&](std::int64_t i, const Block& block, const Block* next) {
+          run_block(rows, i, stream, block, next, scratch);
+        });
+  }
+
+  void run_block(const RowBlock& rows,
+                 std::int64_t i_block,
+                 BlockStream& stream,
+                 const Block& block,
+                 const Block* next,
+                 const WorkerScratch& scratch) const {
     const ExpertsRequest& request = pass.request;
     const std::int64_t i0 = i_block * inter_block(request), width = request.gate_up_width();
     const std::int64_t n = std::min(inter_block(request), request.inter - i0);
@@ -75,14 +119,8 @@ struct PreActivation {
       }
       bias = scratch.bias;
     }
-    const Block block = pass.h_block(rows.expert, u_1, i0, n);
-    BlockProduct(block, scratch.block)
-        .run({rows.begin, rows.end}, false,
-             [&](std::int64_t first, std::int64_t num_rows, float* sums) {
-               for (std::int64_t i = 0; i < num_rows; ++i) {
-                 finish(first + i, range, i0, n, sums + i * kBlockColumns, bias);
-               }
-             });
+    stream.run(block, next, {rows.begin, rows.end},
+               [&](std::int64_t row, float* sums) { finish(row, range, i0, n, sums, bias); });
   }
 };
 
@@ -91,12 +129,12 @@ void down(const Pass<T>& pass,
           const T* a,
           const T* u_2,
           T* output,
+          std::int64_t stripe,
           const WorkerOf& worker_of,
           ThreadPool& pool) {
   const ExpertsRequest& request = pass.request;
   const std::int64_t hidden = request.hidden, rank = pass.lora_2.lora_rank;
-  const auto block_of = [&](std::int64_t expert, std::int64_t c0, std::int64_t n,
-                            const WorkerScratch& scratch) {
+  const auto block_of = [&](std::int64_t expert, std::int64_t c0, std::int64_t n) {
     Block block;
     block.tile = &pass.tile;
     const WeightPart weight = down_part(request, pass.inputs.weights, expert);
@@ -106,22 +144,24 @@ void down(const Pass<T>& pass,
       const auto b = kernels::gemm::transposed(pass.lora_2.b_of(expert), DTypeOf<T>::value, rank);
       add_strip(block.add(pass.by_row(u_2, rank), rank), from_column(b, c0), n, 0);
     }
-    if (request.down_bias) {
-      widen_bias(pass.inputs.weights.down_bias, request.weight_dtype, expert * hidden + c0, n,
-                 scratch.bias);
-    }
     return block;
   };
+  const auto start = [&](std::int64_t expert, std::int64_t c0, std::int64_t n,
+                         const WorkerScratch& scratch) {
+    if (!request.down_bias) return;
+    widen_bias(pass.inputs.weights.down_bias, request.weight_dtype, expert * hidden + c0, n,
+               scratch.bias);
+  };
   const auto add = [&](std::int64_t row, float* sums, std::int64_t n, const WorkerScratch& scratch,
-                       float* stripe) {
+                       float* to) {
     const auto& ops = kernels::rows::ops<float>();
     if (request.down_bias) ops.axpy(sums, scratch.bias, 1.0f, n);
-    ops.axpy(stripe, sums, pass.weight_of(row), n);
+    ops.axpy(to, sums, pass.weight_of(row), n);
   };
-  const auto store = [&](std::int64_t token, std::int64_t c0, std::int64_t n, const float* stripe) {
-    kernels::rows::ops<T>().from_f32(output + token * hidden + c0, stripe, 1.0f, n);
+  const auto store = [&](std::int64_t token, std::int64_t c0, std::int64_t n, const float* from) {
+    kernels::rows::ops<T>().from_f32(output + token * hidden + c0, from, 1.0f, n);
   };
-  combine(pass, worker_of, pool, block_of, add, store);
+  combine(pass, stripe, worker_of, pool, block_of, start, add, store);
 }
 
 }  // namespace
@@ -129,11 +169,11 @@ void down(const Pass<T>& pass,
 template <class T>
 void pre_activation(
     const Pass<T>& pass, const T* u_1, T* h, T* a, const WorkerOf& worker_of, ThreadPool& pool) {
-  const std::int64_t i_blocks = ceil_div(pass.request.inter, inter_block(pass.request));
   const PreActivation<T> products{pass, u_1, h, a};
-  pool.run(pass.num_blocks * i_blocks, [&](std::int64_t task, int worker) {
-    products.run(pass.blocks[task / i_blocks], task % i_blocks, worker_of(worker));
-  });
+  run_grouped(pass, products.num_i_blocks(), pool,
+              [&](const RowBlock& rows, std::int64_t first, std::int64_t end, int worker) {
+                products.run(rows, first, end, worker_of(worker));
+              });
 }
 
 template <class T>
@@ -176,7 +216,7 @@ void run_forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadP
               return kernels::gemm::transposed(work.lora_2.a_of(e), compute, request.inter);
             });
   }
-  down<T>(pass, work.a, u_2, static_cast<T*>(args.output), worker_of, pool);
+  down<T>(pass, work.a, u_2, static_cast<T*>(args.output), work.stripe, worker_of, pool);
 }
 
 #define MOESMITH_INSTANTIATE(T)                                                                 \

@@ -8,7 +8,7 @@
 
 #include "core/thread_pool.h"
 #include "experts/lora.h"
-#include "experts/scattermoe/block.h"
+#include "experts/scattermoe/stream.h"
 #include "experts/scattermoe/workspace.h"
 #include "experts/weights.h"
 #include "kernels/rows/rows.h"
@@ -27,15 +27,15 @@ struct HRange {
   int count = 0;
 };
 
-// Activations per block: their gate and up columns fill kBlockColumns.
+// Activations per block: their gate and up columns fill it.
 inline std::int64_t inter_block(const ExpertsRequest& request) {
-  return request.activation.gated ? kBlockColumns / 2 : kBlockColumns;
+  return columns_for(!request.transposed, request.hidden) / (request.activation.gated ? 2 : 1);
 }
 
 inline HRange h_range(const ExpertsRequest& request, std::int64_t i0, std::int64_t n) {
   if (!request.activation.gated) return {{{i0, n, 0}, {}}, 1};
   if (request.gate_up_layout == GateUpLayout::kInterleaved) return {{{2 * i0, 2 * n, 0}, {}}, 1};
-  return {{{i0, n, 0}, {request.inter + i0, n, kBlockColumns / 2}}, 2};
+  return {{{i0, n, 0}, {request.inter + i0, n, round_up(n, kColumnGrain)}}, 2};
 }
 
 // What both passes know about one call.
@@ -92,6 +92,24 @@ struct Pass {
   }
 };
 
+// body(rows, first, end, worker) for each block of rows and [0, num_columns) blocks of columns, the
+// latter in groups: within a group each knows its next. Results do not depend on the grouping.
+template <class T, class Body>
+void run_grouped(const Pass<T>& pass,
+                 std::int64_t num_columns,
+                 ThreadPool& pool,
+                 const Body& body) {
+  constexpr std::int64_t kTasksPerThread = 16;
+  const std::int64_t wanted = kTasksPerThread * pool.num_threads();
+  const std::int64_t groups = std::clamp<std::int64_t>(
+      ceil_div(wanted, std::max<std::int64_t>(pass.num_blocks, 1)), 1, num_columns);
+  pool.run(pass.num_blocks * groups, [&](std::int64_t task, int worker) {
+    const std::int64_t group = task % groups;
+    body(pass.blocks[task / groups], num_columns * group / groups,
+         num_columns * (group + 1) / groups, worker);
+  });
+}
+
 // to [rows, r16] = scale * A B_e, B_e given by b_of(expert) [k, r16].
 template <class T, class Workers, class BOf>
 void project(const Pass<T>& pass,
@@ -106,59 +124,58 @@ void project(const Pass<T>& pass,
   pool.run(pass.num_blocks, [&](std::int64_t task, int worker) {
     const RowBlock& rows = pass.blocks[task];
     const WorkerScratch scratch = worker_of(worker);
-    for (std::int64_t j = 0; j < lora_rank; j += kBlockColumns) {
-      const std::int64_t n = std::min(kBlockColumns, lora_rank - j);
+    constexpr std::int64_t kColumns = 64;
+    for (std::int64_t j = 0; j < lora_rank; j += kColumns) {
+      const std::int64_t n = std::min(kColumns, lora_rank - j);
       Block block;
       block.tile = &pass.lora_tile;
-      add_strip(block.add(a, k), from_column(b_of(rows.expert), j), n, 0);
-      BlockProduct(block, scratch.block)
-          .run({rows.begin, rows.end}, false,
-               [&](std::int64_t first, std::int64_t num_rows, const float* sums) {
-                 for (std::int64_t i = 0; i < num_rows; ++i) {
-                   kernels::rows::ops<T>().from_f32(to + (first + i) * lora_rank + j,
-                                                    sums + i * kBlockColumns, scale, n);
-                 }
-               });
+      Term& term = block.add(a, k);
+      add_strip(term, from_column(b_of(rows.expert), j), n, 0);
+      BlockStream(scratch.block)
+          .run(block, nullptr, {rows.begin, rows.end}, [&](std::int64_t row, const float* sums) {
+            kernels::rows::ops<T>().from_f32(to + row * lora_rank + j, sums, scale, n);
+          });
     }
   });
 }
 
 // For each stripe of columns of a [T, H] sum over slots: block_of(expert, first column, columns)
-// gives the product, finish(row, sums, columns, stripe row) adds one row of it, store(token, first
-// column, columns, stripe row) takes the result. Rows are added by expert, and within an expert by
+// gives the product over k, start(expert, first column, columns) is called before its rows are
+// finished, add(row, sums, columns, stripe row) adds one row of it, store(token, first column,
+// columns, stripe row) takes the result. Rows are added by expert, and within an expert by
 // slot: an order that the routing alone decides.
-template <class T, class Workers, class BlockOf, class Add, class Store>
+template <class T, class Workers, class BlockOf, class Start, class Add, class Store>
 void combine(const Pass<T>& pass,
+             std::int64_t columns,
              const Workers& worker_of,
              ThreadPool& pool,
              const BlockOf& block_of,
+             const Start& start,
              const Add& add,
              const Store& store) {
   const std::int64_t hidden = pass.request.hidden, num_tokens = pass.inputs.num_tokens;
-  // Enough tasks for an even load; how the columns are cut does not change a bit of the result.
-  const bool wide = ceil_div(hidden, kBlockColumns) >= 4 * pool.num_threads();
-  const std::int64_t columns = wide ? kBlockColumns : kBlockColumns / 2;
   pool.run(ceil_div(hidden, columns), [&](std::int64_t task, int worker) {
     const std::int64_t c0 = task * columns, n = std::min(columns, hidden - c0);
     const WorkerScratch scratch = worker_of(worker);
-    std::fill(scratch.stripe, scratch.stripe + num_tokens * kBlockColumns, 0.0f);
-    for (std::int64_t b = 0; b < pass.num_blocks;) {
-      const std::int64_t expert = pass.blocks[b].expert;
-      const Block block = block_of(expert, c0, n, scratch);
-      const BlockProduct product(block, scratch.block);
-      for (bool again = false; b < pass.num_blocks && pass.blocks[b].expert == expert;
-           ++b, again = true) {
-        product.run({pass.blocks[b].begin, pass.blocks[b].end}, again,
-                    [&](std::int64_t first, std::int64_t num_rows, float* sums) {
-                      for (std::int64_t i = 0; i < num_rows; ++i) {
-                        add(first + i, sums + i * kBlockColumns, n, scratch,
-                            scratch.stripe + pass.token_of(first + i) * kBlockColumns);
-                      }
-                    });
-      }
-    }
+    std::fill(scratch.stripe, scratch.stripe + num_tokens * columns, 0.0f);
+    const auto fetch = [&](std::int64_t row, const float* stripe) {
+      if (row >= pass.index.num_rows) return;
+      const float* to = stripe + pass.token_of(row) * columns;
+      for (std::int64_t i = 0; i < n; i += 16) __builtin_prefetch(to + i, 1);
+    };
+    BlockStream stream(scratch.block);
+    for_blocks(
+        0, pass.num_blocks, [&](std::int64_t b) { return block_of(pass.blocks[b].expert, c0, n); },
+        [&](std::int64_t b, const Block& block, const Block* next) {
+          const RowBlock& rows = pass.blocks[b];
+          start(rows.expert, c0, n, scratch);
+          stream.run(block, next, {rows.begin, rows.end}, [&](std::int64_t row, float* sums) {
+            fetch(row + kernels::cpu::kTileRows, scratch.stripe);
+            add(row, sums, n, scratch, scratch.stripe + pass.token_of(row) * columns);
+          });
+        });
     for (std::int64_t t = 0; t < num_tokens; ++t) {
-      store(t, c0, n, scratch.stripe + t * kBlockColumns);
+      store(t, c0, n, scratch.stripe + t * columns);
     }
   });
 }

@@ -135,7 +135,7 @@ struct RowSums {
     const kernels::cpu::Tile& tile = pass.lora_tile;
     const std::int64_t words = ceil_div(count, tile.k_unit());
     const void** left_rows = scratch.rows;
-    const void** right_rows = scratch.rows + 2 * kSumWords;
+    const void** right_rows = left_rows + count;
     for (std::int64_t k = 0; k < count; ++k) {
       left_rows[k] = sum.left.rows.row(row + k);
       right_rows[k] = sum.right.rows.row(row + k);
@@ -160,7 +160,7 @@ struct RowSums {
     for (std::int64_t j = q.begin; j < q.end; j += tile.width()) {
       const std::int64_t n = std::min<std::int64_t>(tile.width(), q.end - j);
       const std::int64_t width = round_up(n, tile.lanes);
-      pack(right_rows, j, n, width, scratch.block.b);
+      pack(right_rows, j, n, width, scratch.right);
       for (std::int64_t t = 0; t < p.num_tiles(); ++t) {
         kernels::cpu::TileCall call;
         const std::int64_t first = p.tile_begin(t), num_rows = p.tile_begin(t + 1) - first;
@@ -169,7 +169,7 @@ struct RowSums {
         }
         call.k_step = kTileRows * 4;
         call.num_steps = words;
-        call.b = scratch.block.b;
+        call.b = scratch.right;
         call.out = scratch.sums + (first - p.begin) * kSumColumns + j - q.begin;
         call.ld = kSumColumns;
         call.add = add;

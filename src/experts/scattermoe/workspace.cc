@@ -14,17 +14,23 @@ std::int64_t max_blocks(const ExpertsRequest& request, std::int64_t num_tokens) 
 WorkerScratch worker_scratch(Carver& carver,
                              const ExpertsRequest& request,
                              std::int64_t num_tokens,
+                             std::int64_t stripe,
                              bool backward) {
   const std::int64_t width = std::max(request.gate_up_width(), request.hidden);
   WorkerScratch worker;
-  worker.block = BlockScratch::carve(carver);
-  worker.stripe = carver.take<float>(checked_mul(num_tokens, kBlockColumns));
+  const std::int64_t rank = std::max(round_up(request.gate_up_lora.lora_rank, 16),
+                                     round_up(request.down_lora.lora_rank, 16));
+  const std::int64_t rows = row_capacity(request, num_tokens);
+  worker.block = BlockScratch::carve(carver, rows, std::max({width, request.inter, rank}));
+  worker.stripe = carver.take<float>(checked_mul(num_tokens, stripe));
   worker.bias = carver.take<float>(width);
   if (!backward) return worker;
   worker.wide = carver.take<float>(width);
-  worker.left = carver.take<char>(kSumRows * kSumWords * 4);
+  const std::int64_t words = std::min(kSumWords, rows);
+  worker.left = carver.take<char>(kSumRows * words * 4);
+  worker.right = carver.take<char>(kernels::cpu::kMaxTileVecs * 16 * words * 4);
   worker.sums = carver.take<float>(kSumRows * kSumColumns);
-  worker.rows = carver.take<const void*>(4 * kSumWords);
+  worker.rows = carver.take<const void*>(4 * words);
   return worker;
 }
 
@@ -36,7 +42,8 @@ std::int64_t carve_workers(Carver& carver,
                            bool backward,
                            std::byte** workers) {
   Carver measure;
-  worker_scratch(measure, request, num_tokens, backward);
+  worker_scratch(measure, request, num_tokens, stripe_columns(request, backward, num_threads),
+                 backward);
   const std::int64_t bytes = round_up(measure.used(), Carver::kAlignment);
   *workers = carver.take<std::byte>(checked_mul(bytes, static_cast<std::int64_t>(num_threads)));
   return bytes;
@@ -56,6 +63,13 @@ void carve_common(Carver& carver,
 }
 
 }  // namespace
+
+std::int64_t stripe_columns(const ExpertsRequest& request, bool backward, int num_threads) {
+  const bool along_k = backward == request.transposed;
+  std::int64_t columns = columns_for(along_k, backward ? request.gate_up_width() : request.inter);
+  while (columns > 64 && ceil_div(request.hidden, columns) < 2 * num_threads) columns /= 2;
+  return columns;
+}
 
 std::int64_t cut_rows(const RoutingIndex& index, RowBlock* blocks) {
   std::int64_t count = 0;
@@ -81,6 +95,7 @@ ForwardWork<T> ForwardWork<T>::carve(Carver& carver,
   if (!needs.save_u_1) work.u_1 = carver.take<T>(checked_mul(rows, work.lora_1.lora_rank));
   if (!needs.save_u_2) work.u_2 = carver.take<T>(checked_mul(rows, work.lora_2.lora_rank));
   work.a = carver.take<T>(checked_mul(rows, request.inter));
+  work.stripe = stripe_columns(request, false, num_threads);
   work.worker_bytes = carve_workers(carver, request, num_tokens, num_threads, false, &work.workers);
   return work;
 }
@@ -90,7 +105,7 @@ WorkerScratch ForwardWork<T>::worker(const ExpertsRequest& request,
                                      std::int64_t num_tokens,
                                      int number) const {
   Carver carver(workers + number * worker_bytes);
-  return worker_scratch(carver, request, num_tokens, false);
+  return worker_scratch(carver, request, num_tokens, stripe, false);
 }
 
 template <class T>
@@ -119,7 +134,8 @@ BackwardWork<T> BackwardWork<T>::carve(Carver& carver,
   work.a = take(needs.a_again, request.inter);
   work.weighted_a = take(want.down.wanted(), request.inter);
   if (want.top_k_weights.wanted()) {
-    work.d_weights = carver.take<float>(checked_mul(rows, ceil_div(request.inter, kBlockColumns)));
+    work.d_weights = carver.take<float>(checked_mul(
+        rows, ceil_div(request.inter, columns_for(request.transposed, request.hidden))));
   }
   if (want.gate_up_b.wanted()) {
     work.d_b_1 = carver.take<float>(checked_mul(checked_mul(request.num_experts, width), rank_1));
@@ -128,6 +144,7 @@ BackwardWork<T> BackwardWork<T>::carve(Carver& carver,
     work.d_b_2 =
         carver.take<float>(checked_mul(checked_mul(request.num_experts, request.hidden), rank_2));
   }
+  work.stripe = stripe_columns(request, true, num_threads);
   work.worker_bytes = carve_workers(carver, request, num_tokens, num_threads, true, &work.workers);
   return work;
 }
@@ -137,7 +154,7 @@ WorkerScratch BackwardWork<T>::worker(const ExpertsRequest& request,
                                       std::int64_t num_tokens,
                                       int number) const {
   Carver carver(workers + number * worker_bytes);
-  return worker_scratch(carver, request, num_tokens, true);
+  return worker_scratch(carver, request, num_tokens, stripe, true);
 }
 
 template struct ForwardWork<float>;

@@ -9,7 +9,7 @@
 #include "experts/lora.h"
 #include "experts/needs.h"
 #include "experts/routing.h"
-#include "experts/scattermoe/block.h"
+#include "experts/scattermoe/stream.h"
 #include "moesmith/experts.h"
 
 namespace moesmith::experts::scattermoe {
@@ -23,12 +23,17 @@ struct RowBlock {
 // words of k at a time.
 inline constexpr std::int64_t kSumRows = 96, kSumColumns = 512, kSumWords = 512;
 
+// Columns of y or dx per task: enough tasks for an even load. How the columns are cut does not
+// change a bit of the result.
+std::int64_t stripe_columns(const ExpertsRequest& request, bool backward, int num_threads);
+
 struct WorkerScratch {
   BlockScratch block;
-  float* stripe = nullptr;      // [T, kBlockColumns]: a stripe of y or dx
+  float* stripe = nullptr;      // [T, stripe_columns]: of y or dx
   float* bias = nullptr;        // [max(2I, H)], widened
   float* wide = nullptr;        // [max(2I, H)]
-  char* left = nullptr;         // packed [kSumRows, kSumWords]
+  char* left = nullptr;         // packed [kSumRows, words of rows], at most kSumWords
+  char* right = nullptr;        // packed [words of rows, columns of a tile]
   float* sums = nullptr;        // [kSumRows, kSumColumns]
   const void** rows = nullptr;  // pointers to the rows of one chunk, twice
 };
@@ -41,7 +46,8 @@ struct ForwardWork {
   std::int64_t num_blocks = 0;  // filled by cut_rows()
   T* u_1 = nullptr;             // [max_rows, r16]; null where the saved state has it
   T* u_2 = nullptr;
-  T* a = nullptr;  // [max_rows, I]
+  T* a = nullptr;           // [max_rows, I]
+  std::int64_t stripe = 0;  // stripe_columns()
   std::byte* workers = nullptr;
   std::int64_t worker_bytes = 0;
 
@@ -70,6 +76,7 @@ struct BackwardWork {
   float* d_weights = nullptr;  // [max_rows, blocks of I]: parts of <dA', a>
   float* d_b_1 = nullptr;      // [E, 2I, r16]
   float* d_b_2 = nullptr;      // [E, H, r16]
+  std::int64_t stripe = 0;     // stripe_columns()
   std::byte* workers = nullptr;
   std::int64_t worker_bytes = 0;
 

@@ -11,6 +11,7 @@
 //   multiply_add(words, words, vec)
 //   k_words<T>(p) k_words_n<T>(p, num_elements)                      words of a row, widened if
 //   need be outer_words_n<T>(row of k, row of k + 1 or nullptr, n)           n words side by side
+//   interleave(row of k, row of k + 1, dst)                2 kLanes words, where kUnit is 2
 //   transpose(Word (&)[kLanes])
 #pragma once
 
@@ -19,6 +20,41 @@
 #include "kernels/common/cpu/tile.h"
 
 namespace moesmith::kernels::cpu {
+
+// sums += rows[at] x b for the words [at, end) of the rows; returns where b went on.
+template <class V, int kRows, int kVecs, bool kAhead>
+inline __attribute__((always_inline)) const char* multiply_steps(
+    const TileCall& call,
+    const char* const (&rows)[kRows],
+    const char* b,
+    std::int64_t at,
+    std::int64_t end,
+    typename V::Vec (&sums)[kRows][kVecs]) {
+  const std::int64_t k_step = call.k_step;
+  const char* line = call.ahead.line;
+  std::int64_t left = call.ahead.left;
+  for (; at != end; at += k_step) {
+    if constexpr (kAhead) {
+      __builtin_prefetch(line, 0, 2);
+      line += call.ahead.step;
+      if (--left == 0) {
+        left = call.ahead.run;
+        line += call.ahead.jump;
+      }
+    }
+    typename V::Word columns[kVecs];
+#pragma GCC unroll 8
+    for (int j = 0; j < kVecs; ++j) columns[j] = V::load_words(b + j * V::kLanes * 4);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      const typename V::Word row = V::broadcast_word(rows[i] + at);
+#pragma GCC unroll 8
+      for (int j = 0; j < kVecs; ++j) sums[i][j] = V::multiply_add(row, columns[j], sums[i][j]);
+    }
+    b += kVecs * V::kLanes * 4;
+  }
+  return b;
+}
 
 template <class V, int kRows, int kVecs>
 void multiply_tile(const TileCall& call) {
@@ -32,19 +68,14 @@ void multiply_tile(const TileCall& call) {
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) rows[i] = static_cast<const char*>(call.rows[i]);
   const char* b = static_cast<const char*>(call.b);
-  const std::int64_t k_step = call.k_step;
-  const std::int64_t end = call.num_steps * k_step;
-  for (std::int64_t at = 0; at != end; at += k_step) {
-    typename V::Word columns[kVecs];
+  const std::int64_t with = call.ahead.count < call.num_steps ? call.ahead.count : call.num_steps;
+  const std::int64_t middle = with * call.k_step, end = call.num_steps * call.k_step;
+  if (middle != 0) b = multiply_steps<V, kRows, kVecs, true>(call, rows, b, 0, middle, sums);
+  b = multiply_steps<V, kRows, kVecs, false>(call, rows, b, middle, end, sums);
+  if (call.more_steps != 0) {
 #pragma GCC unroll 8
-    for (int j = 0; j < kVecs; ++j) columns[j] = V::load_words(b + j * V::kLanes * 4);
-#pragma GCC unroll 8
-    for (int i = 0; i < kRows; ++i) {
-      const typename V::Word row = V::broadcast_word(rows[i] + at);
-#pragma GCC unroll 8
-      for (int j = 0; j < kVecs; ++j) sums[i][j] = V::multiply_add(row, columns[j], sums[i][j]);
-    }
-    b += kVecs * V::kLanes * 4;
+    for (int i = 0; i < kRows; ++i) rows[i] = static_cast<const char*>(call.more_rows[i]);
+    multiply_steps<V, kRows, kVecs, false>(call, rows, b, 0, call.more_steps * call.k_step, sums);
   }
   float* out = call.out;
 #pragma GCC unroll 8
@@ -86,35 +117,52 @@ void multiply(int num_rows, int vecs, const TileCall& call) {
   return multiply_rows<V, 1>(num_rows, call);
 }
 
+// Bytes from dst to a column of the first step.
+inline std::int64_t column_offset(const PackCall& call,
+                                  std::int64_t dst_width,
+                                  std::int64_t column) {
+  if (call.panel_stride == 0) return column * 4;
+  return column / dst_width * call.panel_stride + column % dst_width * 4;
+}
+
 // Neighbours along k lie together: kLanes rows at a time, transposed as words.
 template <class V, class T>
 void pack_along_k(const PackCall& call) {
   const T* src = static_cast<const T*>(call.src);
   constexpr std::int64_t kBlock = V::kLanes * V::kUnit;  // elements of k per transposed block
+  const std::int64_t dst_width = call.dst_width == 0 ? call.width : call.dst_width;
   for (std::int64_t first = 0; first < call.width; first += V::kLanes) {
+    char* column = static_cast<char*>(call.dst) + column_offset(call, dst_width, first);
     std::int64_t count = call.num_outer - first;
     count = count < 0 ? 0 : count > V::kLanes ? V::kLanes : count;
     const std::int64_t stored = call.width - first > V::kLanes ? V::kLanes : call.width - first;
     const T* rows = src + first * call.outer_stride;
-    for (std::int64_t k = 0; k < call.num_k; k += kBlock) {
-      const std::int64_t left = call.num_k - k;
-      typename V::Word words[V::kLanes];
-      if (count == V::kLanes && left >= kBlock) {
+    std::int64_t k = 0;
+    if (count == V::kLanes && stored == V::kLanes) {
+      // Whole blocks stay in registers: no loop below may have a variable bound.
+      for (; k + kBlock <= call.num_k; k += kBlock) {
+        typename V::Word words[V::kLanes];
 #pragma GCC unroll 16
         for (int i = 0; i < V::kLanes; ++i) {
           words[i] = V::template k_words<T>(rows + i * call.outer_stride + k);
         }
-      } else {
-        for (int i = 0; i < V::kLanes; ++i) {
-          words[i] = i < count ? V::template k_words_n<T>(rows + i * call.outer_stride + k,
-                                                          left < kBlock ? left : kBlock)
-                               : V::zero_words();
-        }
+        V::transpose(words);
+        char* dst = column + k / V::kUnit * dst_width * 4;
+#pragma GCC unroll 16
+        for (int s = 0; s < V::kLanes; ++s) V::store_words(dst + s * dst_width * 4, words[s]);
+      }
+    }
+    for (; k < call.num_k; k += kBlock) {
+      const std::int64_t left = call.num_k - k < kBlock ? call.num_k - k : kBlock;
+      typename V::Word words[V::kLanes];
+      for (int i = 0; i < V::kLanes; ++i) {
+        words[i] = i < count ? V::template k_words_n<T>(rows + i * call.outer_stride + k, left)
+                             : V::zero_words();
       }
       V::transpose(words);
-      char* dst = static_cast<char*>(call.dst) + (k / V::kUnit * call.width + first) * 4;
-      const std::int64_t steps = left >= kBlock ? V::kLanes : (left + V::kUnit - 1) / V::kUnit;
-      for (std::int64_t s = 0; s < steps; ++s, dst += call.width * 4) {
+      char* dst = column + k / V::kUnit * dst_width * 4;
+      const std::int64_t steps = (left + V::kUnit - 1) / V::kUnit;
+      for (std::int64_t s = 0; s < steps; ++s, dst += dst_width * 4) {
         if (stored == V::kLanes) {
           V::store_words(dst, words[s]);
         } else {
@@ -132,38 +180,58 @@ const T* row_at(const PackCall& call, std::int64_t k) {
   return static_cast<const T*>(call.src) + k * call.k_stride;
 }
 
-// Neighbours along the outer index lie together: words are made from kUnit rows of k.
+// Columns [first, end) of one step, side by side at dst.
+template <class V, class T>
+void pack_step(const T* row, const T* next, std::int64_t num_cols, std::int64_t width, char* dst) {
+  if (num_cols > width) num_cols = width;
+  std::int64_t first = 0;
+  if constexpr (V::kUnit == 2) {
+    if (next != nullptr) {
+      for (; first + 2 * V::kLanes <= num_cols; first += 2 * V::kLanes) {
+        V::interleave(row + first, next + first, dst + first * 4);
+      }
+    }
+  }
+  for (; first < width; first += V::kLanes) {
+    std::int64_t count = num_cols - first;
+    count = count < 0 ? 0 : count > V::kLanes ? V::kLanes : count;
+    const typename V::Word words =
+        count == V::kLanes && next != nullptr
+            ? V::template outer_words<T>(row + first, next + first)
+            : V::template outer_words_n<T>(row + first, next == nullptr ? next : next + first,
+                                           count);
+    if (width - first >= V::kLanes) {
+      V::store_words(dst + first * 4, words);
+    } else {
+      V::store_words_n(dst + first * 4, words, width - first);
+    }
+  }
+}
+
+// Neighbours along the outer index lie together: words are made from kUnit rows of k, each read
+// from its first column to its last.
 template <class V, class T>
 void pack_along_outer(const PackCall& call) {
   char* dst = static_cast<char*>(call.dst);
-  // A strip of a few lines per row: the hardware sees no stream in it. 1.05x for dx = dy W, 1.3x
-  // for 16 columns.
+  // Gathered rows form no stream that the hardware sees.
   constexpr std::int64_t kAhead = 16;
   const std::int64_t valid = call.num_outer < call.width ? call.num_outer : call.width;
   const std::int64_t strip = valid * static_cast<std::int64_t>(sizeof(T));
-  for (std::int64_t k = 0; k < call.num_k; k += V::kUnit, dst += call.width * 4) {
+  const std::int64_t dst_width = call.dst_width == 0 ? call.width : call.dst_width;
+  const std::int64_t panel = call.panel_stride == 0 ? call.width : dst_width;
+  for (std::int64_t k = 0; k < call.num_k; k += V::kUnit, dst += dst_width * 4) {
     const T* row = row_at<T>(call, k);
-    const T* next = k + 1 < call.num_k ? row_at<T>(call, k + 1) : nullptr;
-    if (k + kAhead + 1 < call.num_k) {
+    const T* next = V::kUnit == 1 ? row : k + 1 < call.num_k ? row_at<T>(call, k + 1) : nullptr;
+    if (call.k_rows != nullptr && k + kAhead + 1 < call.num_k) {
       for (int u = 0; u < V::kUnit; ++u) {
         const char* ahead = reinterpret_cast<const char*>(row_at<T>(call, k + kAhead + u));
         for (std::int64_t at = 0; at < strip; at += 64) __builtin_prefetch(ahead + at);
       }
     }
-    for (std::int64_t first = 0; first < call.width; first += V::kLanes) {
-      std::int64_t count = call.num_outer - first;
-      count = count < 0 ? 0 : count > V::kLanes ? V::kLanes : count;
-      const std::int64_t stored = call.width - first;
-      const typename V::Word words =
-          count == V::kLanes && next != nullptr
-              ? V::template outer_words<T>(row + first, next + first)
-              : V::template outer_words_n<T>(row + first, next == nullptr ? next : next + first,
-                                             count);
-      if (stored >= V::kLanes) {
-        V::store_words(dst + first * 4, words);
-      } else {
-        V::store_words_n(dst + first * 4, words, stored);
-      }
+    char* to = dst;
+    for (std::int64_t first = 0; first < call.width; first += panel, to += call.panel_stride) {
+      const std::int64_t width = call.width - first < panel ? call.width - first : panel;
+      pack_step<V, T>(row + first, next == nullptr ? next : next + first, valid - first, width, to);
     }
   }
 }

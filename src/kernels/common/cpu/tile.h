@@ -18,6 +18,16 @@ namespace moesmith::kernels::cpu {
 constexpr int kTileRows = 6;     // of the largest register tile; with 4 x 16 lanes 24 sums, 5 loads
 constexpr int kMaxTileVecs = 4;  // columns of the largest tile, in vectors
 
+// `count` lines to bring into L2 while a tile is multiplied, one per step: runs of `run` lines
+// `step` bytes apart, then `jump` bytes on to the next run; `left` of the present run are to come.
+// Products thus hide the memory latency of what is packed after them.
+struct Ahead {
+  const char* line = nullptr;
+  std::int64_t count = 0;
+  std::int64_t left = 0, run = 0;
+  std::int64_t step = 0, jump = 0;
+};
+
 struct TileCall {
   const void* rows[kTileRows];  // first word of each row of A; only `num_rows` of them are read
   std::int64_t k_step;          // bytes from one word of a row to the next; 4 for a plain row
@@ -26,6 +36,10 @@ struct TileCall {
   float* out;                   // [num_rows, vecs * lanes], row stride ld floats
   std::int64_t ld;
   bool add;  // add to out instead of overwriting it
+  Ahead ahead = {};
+  // Words of a second A that go on where the first ends; b holds num_steps + more_steps words.
+  const void* more_rows[kTileRows] = {};
+  std::int64_t more_steps = 0;
 };
 
 // Words of a strided matrix [num_outer, num_k] laid out k-major: dst [ceil(num_k / k_unit), width],
@@ -38,6 +52,10 @@ struct PackCall {
   std::int64_t num_outer, num_k;
   std::int64_t width;  // words per step of dst; a multiple of lanes, or kTileRows
   void* dst;
+  std::int64_t dst_width = 0;  // words from one step of dst to the next; 0: width
+  // When given, dst is made of panels of dst_width words per step, and column c lies in panel
+  // c / dst_width; bytes from one panel to the next.
+  std::int64_t panel_stride = 0;
   // When given, row k begins `src_offset` elements after k_rows[k], and src and k_stride are not
   // looked at: rows are gathered while they are packed. outer_stride is 1.
   const void* const* k_rows = nullptr;

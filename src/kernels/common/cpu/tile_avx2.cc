@@ -94,7 +94,7 @@ struct V {
   static Word outer_words_n(const T* p, const T*, std::int64_t n) {
     return k_words_n_of(p, n);
   }
-  static void transpose(Word (&w)[8]) {
+  static inline __attribute__((always_inline)) void transpose(Word (&w)[8]) {
     __m256 t[8];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {

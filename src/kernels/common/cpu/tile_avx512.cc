@@ -48,7 +48,7 @@ struct V : Avx512Base {
   static Word outer_words_n(const T* p, const T*, std::int64_t n) {
     return k_words_n_of(p, n);
   }
-  static void transpose(Word (&w)[16]) {
+  static inline __attribute__((always_inline)) void transpose(Word (&w)[16]) {
     __m512i words[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) words[i] = _mm512_castps_si512(w[i]);

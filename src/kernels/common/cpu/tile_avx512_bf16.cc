@@ -55,7 +55,18 @@ struct V : Avx512Base {
   static Word outer_words_n(const T* row, const T* next, std::int64_t n) {
     return pair(load16_n(row, n), next == nullptr ? _mm256_setzero_si256() : load16_n(next, n));
   }
-  static void transpose(Word (&w)[16]) { transpose_words(w); }
+  // 32 words of two rows.
+  static void interleave(const std::uint16_t* row, const std::uint16_t* next, void* dst) {
+    const Word a = _mm512_loadu_si512(row), b = _mm512_loadu_si512(next);
+    store_words(dst, _mm512_permutex2var_epi16(a, load_words(kInterleaved), b));
+    store_words(static_cast<char*>(dst) + 64,
+                _mm512_permutex2var_epi16(a, load_words(kInterleaved + 32), b));
+  }
+  alignas(64) static constexpr std::uint16_t kInterleaved[64] = {
+      0,  32, 1,  33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39, 8,  40, 9,  41, 10, 42,
+      11, 43, 12, 44, 13, 45, 14, 46, 15, 47, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53,
+      22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
+  static inline __attribute__((always_inline)) void transpose(Word (&w)[16]) { transpose_words(w); }
 };
 
 }  // namespace

@@ -56,7 +56,7 @@ struct Avx512Base {
   }
 
   // 16 x 16 words: pairs, then quads within each 128-bit lane, then the lanes themselves.
-  static void transpose_words(__m512i (&w)[16]) {
+  static inline __attribute__((always_inline)) void transpose_words(__m512i (&w)[16]) {
     __m512i t[16];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
