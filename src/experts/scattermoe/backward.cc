@@ -26,9 +26,7 @@ struct Backward {
   ThreadPool& pool;
 
   // Activations per block of dA'.
-  std::int64_t d_a_columns() const {
-    return columns_for(pass.request.transposed, pass.request.hidden);
-  }
+  std::int64_t d_a_columns() const { return columns_for(pass.request.transposed); }
   std::int64_t num_i_blocks() const { return ceil_div(pass.request.inter, d_a_columns()); }
 
   // What activation() will read and write of a row of the next tile.

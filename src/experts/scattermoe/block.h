@@ -21,7 +21,7 @@ inline constexpr std::int64_t kColumnGrain = 16;  // strips begin at multiples o
 // are contiguous along k (x W^T) is read down its columns: long runs of k, few columns. Else (dy W)
 // it is read along its rows, more columns wide, since a page of memory holds but a row or two. Two
 // slices, with what is fetched for the second, take half of an L2 of 1 MiB.
-inline constexpr std::int64_t kLongChunk = 1024, kLongColumns = 128;
+inline constexpr std::int64_t kLongChunk = 512, kLongColumns = 128;
 inline constexpr std::int64_t kWideChunk = 192, kWideColumns = 256;
 // A later term of at most so many words (LoRA's) is multiplied together with the chunk before it.
 inline constexpr std::int64_t kShortTerm = 64;
@@ -30,10 +30,7 @@ inline bool along_k(const kernels::gemm::Operand& b) { return b.row_stride == 1;
 
 // Columns of a block; of no influence on results.
 inline constexpr std::int64_t kBlockColumns = std::max(kLongColumns, kWideColumns);
-inline std::int64_t columns_for(bool along_k, std::int64_t k) {
-  if (!along_k) return kWideColumns;
-  return k <= kLongChunk ? kLongColumns : kLongColumns / 2;
-}
+inline std::int64_t columns_for(bool along_k) { return along_k ? kLongColumns : kWideColumns; }
 
 // Rows of an operand by row number: directly, or the row of the token of a slot.
 struct RowSource {

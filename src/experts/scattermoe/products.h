@@ -29,7 +29,7 @@ struct HRange {
 
 // Activations per block: their gate and up columns fill it.
 inline std::int64_t inter_block(const ExpertsRequest& request) {
-  return columns_for(!request.transposed, request.hidden) / (request.activation.gated ? 2 : 1);
+  return columns_for(!request.transposed) / (request.activation.gated ? 2 : 1);
 }
 
 inline HRange h_range(const ExpertsRequest& request, std::int64_t i0, std::int64_t n) {

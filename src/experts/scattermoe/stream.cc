@@ -35,7 +35,7 @@ const char* row_words(const Tile& tile,
 // The first lines of each row, until the hardware sees the stream.
 void fetch_rows(const char* const* rows, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) {
-    for (int line = 0; line < 4; ++line) __builtin_prefetch(rows[i] + line * 64);
+    for (int line = 0; line < 8; ++line) __builtin_prefetch(rows[i] + line * 64);
   }
 }
 

@@ -66,7 +66,7 @@ void carve_common(Carver& carver,
 
 std::int64_t stripe_columns(const ExpertsRequest& request, bool backward, int num_threads) {
   const bool along_k = backward == request.transposed;
-  std::int64_t columns = columns_for(along_k, backward ? request.gate_up_width() : request.inter);
+  std::int64_t columns = columns_for(along_k);
   while (columns > 64 && ceil_div(request.hidden, columns) < 2 * num_threads) columns /= 2;
   return columns;
 }
@@ -134,8 +134,8 @@ BackwardWork<T> BackwardWork<T>::carve(Carver& carver,
   work.a = take(needs.a_again, request.inter);
   work.weighted_a = take(want.down.wanted(), request.inter);
   if (want.top_k_weights.wanted()) {
-    work.d_weights = carver.take<float>(checked_mul(
-        rows, ceil_div(request.inter, columns_for(request.transposed, request.hidden))));
+    work.d_weights = carver.take<float>(
+        checked_mul(rows, ceil_div(request.inter, columns_for(request.transposed))));
   }
   if (want.gate_up_b.wanted()) {
     work.d_b_1 = carver.take<float>(checked_mul(checked_mul(request.num_experts, width), rank_1));
