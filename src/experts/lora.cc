@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
-#include <vector>
 
 #include "experts/gradients.h"
 #include "experts/needs.h"
@@ -15,6 +14,7 @@ namespace moesmith::experts {
 namespace {
 
 constexpr std::int64_t kOutRows = 32;
+constexpr std::int64_t kExpertBlock = 16;  // a line of f32
 
 template <class T>
 void convert_row(T* to, const void* from, DType dtype, std::int64_t n) {
@@ -36,18 +36,27 @@ To convert(From value) {
   }
 }
 
-// Row o of B [out, r * E] to the rows of the active experts.
+// Rows [begin, end) of B [out, r * E] to [E, out, r16], for kExpertBlock experts at a time: theirs
+// lie side by side in B, and each writes a stretch of its own.
 template <class T, class From>
-void pack_b_row(const From* row,
-                std::int64_t rank,
-                std::int64_t num_experts,
-                const std::vector<std::int64_t>& active,
-                std::int64_t o,
-                const PackedLora<T>& packed) {
-  for (const std::int64_t e : active) {
-    T* to = packed.b + (e * packed.out + o) * packed.lora_rank;
-    for (std::int64_t j = 0; j < rank; ++j) to[j] = convert<T>(row[j * num_experts + e]);
-    std::fill(to + rank, to + packed.lora_rank, T{});
+void pack_b_rows(const From* b,
+                 std::int64_t rank,
+                 const RoutingIndex& index,
+                 std::int64_t begin,
+                 std::int64_t end,
+                 const PackedLora<T>& packed) {
+  const std::int64_t num_experts = index.num_experts;
+  for (std::int64_t e0 = 0; e0 < num_experts; e0 += kExpertBlock) {
+    const std::int64_t e_end = std::min(num_experts, e0 + kExpertBlock);
+    if (index.offsets[e0] == index.offsets[e_end]) continue;
+    for (std::int64_t o = begin; o < end; ++o) {
+      const From* row = b + o * rank * num_experts;
+      for (std::int64_t e = e0; e < e_end; ++e) {
+        T* to = packed.b + (e * packed.out + o) * packed.lora_rank;
+        for (std::int64_t j = 0; j < rank; ++j) to[j] = convert<T>(row[j * num_experts + e]);
+        std::fill(to + rank, to + packed.lora_rank, T{});
+      }
+    }
   }
 }
 
@@ -76,26 +85,18 @@ void pack_lora(const LoraSpec& lora,
                const PackedLora<T>& packed,
                ThreadPool& pool) {
   if (packed.lora_rank == 0) return;
-  std::vector<std::int64_t> active;
-  for (std::int64_t e = 0; e < index.num_experts; ++e) {
-    if (index.rows(e) > 0) active.push_back(e);
-  }
   const std::int64_t rank = lora.lora_rank, in = packed.in;
-  const auto num_active = static_cast<std::int64_t>(active.size());
-  pool.run(num_active, [&](std::int64_t i, int) {
-    const std::int64_t e = active[static_cast<std::size_t>(i)];
+  pool.run(index.num_experts, [&](std::int64_t e, int) {
+    if (index.rows(e) == 0) return;
     T* to = packed.a + e * packed.lora_rank * in;
     convert_row(to, advance(factors.a, lora.dtype, e * rank * in), lora.dtype, rank * in);
     std::fill(to + rank * in, to + packed.lora_rank * in, T{});
   });
   pool.for_chunks(packed.out, kOutRows, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t o = begin; o < end; ++o) {
-      const void* row = advance(factors.b, lora.dtype, o * rank * index.num_experts);
-      if (lora.dtype == DType::kBF16) {
-        pack_b_row(static_cast<const bf16*>(row), rank, index.num_experts, active, o, packed);
-      } else {
-        pack_b_row(static_cast<const float*>(row), rank, index.num_experts, active, o, packed);
-      }
+    if (lora.dtype == DType::kBF16) {
+      pack_b_rows(static_cast<const bf16*>(factors.b), rank, index, begin, end, packed);
+    } else {
+      pack_b_rows(static_cast<const float*>(factors.b), rank, index, begin, end, packed);
     }
   });
 }
@@ -110,15 +111,16 @@ void store_b_gradient(const GradSpec& spec,
   const std::int64_t rank = lora.lora_rank, padded = padded_lora_rank(lora);
   const std::int64_t width = rank * num_experts;
   pool.for_chunks(out, kOutRows, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> row(static_cast<std::size_t>(width));
-    for (std::int64_t o = begin; o < end; ++o) {
-      for (std::int64_t e = 0; e < num_experts; ++e) {
-        const float* from = staged + (e * out + o) * padded;
+    float across[kExpertBlock];
+    for (std::int64_t e0 = 0; e0 < num_experts; e0 += kExpertBlock) {
+      const std::int64_t count = std::min(kExpertBlock, num_experts - e0);
+      for (std::int64_t o = begin; o < end; ++o) {
+        const float* from = staged + (e0 * out + o) * padded;
         for (std::int64_t j = 0; j < rank; ++j) {
-          row[static_cast<std::size_t>(j * num_experts + e)] = from[j];
+          for (std::int64_t e = 0; e < count; ++e) across[e] = from[e * out * padded + j];
+          store_gradient(spec, target, o * width + j * num_experts + e0, across, count);
         }
       }
-      store_gradient(spec, target, o * width, row.data(), width);
     }
   });
 }
