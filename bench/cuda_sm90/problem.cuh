@@ -20,13 +20,13 @@
 
 namespace moesmith::kernels::sm90 {
 
-#define SM90_CHECK(call)                                                                     \
-  do {                                                                                       \
-    const cudaError_t error_ = (call);                                                       \
-    if (error_ != cudaSuccess) {                                                             \
-      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, cudaGetErrorString(error_));   \
-      std::exit(1);                                                                          \
-    }                                                                                        \
+#define SM90_CHECK(call)                                                                   \
+  do {                                                                                     \
+    const cudaError_t error_ = (call);                                                     \
+    if (error_ != cudaSuccess) {                                                           \
+      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, cudaGetErrorString(error_)); \
+      std::exit(1);                                                                        \
+    }                                                                                      \
   } while (0)
 
 struct ProblemSpec {
@@ -34,8 +34,10 @@ struct ProblemSpec {
   std::int64_t experts, top_k, hidden, inter, tokens;
   std::int64_t lora_rank = 16;
   bool gated = true, interleaved = false, bias = false;
+  bool tables = false;  // weights through pointers, gate and up as separate matrices
   ActivationKind kind = ActivationKind::kSilu;
-  float gate_max = __builtin_huge_valf(), up_limit = __builtin_huge_valf(), alpha = 1.0f, up_shift = 0.0f;
+  float gate_max = __builtin_huge_valf(), up_limit = __builtin_huge_valf(), alpha = 1.0f,
+        up_shift = 0.0f;
   double skip = 0.0;  // share of slots that are not ours
   double skew = 0.0;  // exponent of the experts' popularity
   unsigned seed = 1;
@@ -72,11 +74,12 @@ struct Problem {
   float scale = 2.0f;
 
   __nv_bfloat16 *x, *dy, *w1, *w2, *b1, *b2;
-  float *a1, *bb1, *a2, *bb2;          // PEFT's layout
+  float *a1, *bb1, *a2, *bb2;  // PEFT's layout
   __nv_bfloat16 *pa1, *pb1r, *pb1c, *pa2, *pb2r, *pb2c;
   __nv_bfloat16 *h, *a, *y, *out, *u1, *u2, *v1, *v2, *dh, *a_again, *dx, *d_hidden_out;
   float *row_parts, *d_weights, *parts, *da1, *dbb1, *da2, *dbb2;
   int num_parts = 0;
+  const void **table_1, **table_up, **table_2;
   TileChoice tile_up, tile_down, tile_da, tile_dx;
 
   template <class T>
@@ -113,9 +116,16 @@ struct Problem {
   Weights w1_view() const {
     const std::int64_t ld = spec.hidden, n = pairs * spec.inter * ld;
     if (spec.interleaved) return {w1, 2 * ld, ld, n};
+    if (spec.tables) {
+      return {w1, ld, 0, 0, table_1, pairs == 2 ? table_up : nullptr, spec.experts * n};
+    }
     return {w1, ld, spec.inter * ld, n};
   }
-  Weights w2_view() const { return {w2, spec.inter, spec.hidden * spec.inter, spec.hidden * spec.inter}; }
+  Weights w2_view() const {
+    const std::int64_t n = spec.hidden * spec.inter;
+    if (spec.tables) return {w2, spec.inter, 0, 0, table_2, nullptr, spec.experts * n};
+    return {w2, spec.inter, n, n};
+  }
 
   using Step = std::pair<std::string, std::function<void(cudaStream_t)>>;
   std::vector<Step> forward_steps();
@@ -178,18 +188,27 @@ inline Problem::Problem(const ProblemSpec& wanted) : spec(wanted) {
   rows.row_weight = copy(row_weight);
   rows.slot_row = copy(slot_row);
   rows.tiles = take<char>(tile_bytes(max_rows, E));
-  const float by_h = 1.0f / std::sqrt(static_cast<float>(H)), by_i = 1.0f / std::sqrt(static_cast<float>(I));
+  const float by_h = 1.0f / std::sqrt(static_cast<float>(H)),
+              by_i = 1.0f / std::sqrt(static_cast<float>(I));
   x = random<__nv_bfloat16>(T * H, 1.0f);
   dy = random<__nv_bfloat16>(T * H, 1.0f);
   w1 = random<__nv_bfloat16>(E * pairs * I * H, by_h);
   w2 = random<__nv_bfloat16>(E * H * I, by_i);
   b1 = spec.bias ? random<__nv_bfloat16>(E * pairs * I, 1.0f) : nullptr;
   b2 = spec.bias ? random<__nv_bfloat16>(E * H, 1.0f) : nullptr;
+  std::vector<const void*> gate(E), up(E), down(E);
+  for (std::int64_t e = 0; e < E; ++e) {
+    gate[e] = w1 + e * pairs * I * H, up[e] = w1 + (e * pairs + pairs - 1) * I * H,
+    down[e] = w2 + e * H * I;
+  }
+  table_1 = copy(gate), table_up = copy(up), table_2 = copy(down);
   const std::int64_t r = spec.lora_rank, R = max_rows;
   a1 = random<float>(r * E * H, by_h);
-  bb1 = random<float>(pairs * I * r * E, 0.3f / std::sqrt(static_cast<float>(std::max<std::int64_t>(r, 1))));
+  bb1 = random<float>(pairs * I * r * E,
+                      0.3f / std::sqrt(static_cast<float>(std::max<std::int64_t>(r, 1))));
   a2 = random<float>(r * E * I, by_i);
-  bb2 = random<float>(H * r * E, 0.3f / std::sqrt(static_cast<float>(std::max<std::int64_t>(r, 1))));
+  bb2 =
+      random<float>(H * r * E, 0.3f / std::sqrt(static_cast<float>(std::max<std::int64_t>(r, 1))));
   pa1 = take<__nv_bfloat16>(E * rank * H);
   pa2 = take<__nv_bfloat16>(E * rank * I);
   pb1r = take<__nv_bfloat16>(E * rank * pairs * I);
@@ -221,7 +240,8 @@ inline Problem::Problem(const ProblemSpec& wanted) : spec(wanted) {
 inline std::vector<Problem::Step> Problem::forward_steps() {
   std::vector<Step> steps;
   const std::int64_t E = spec.experts, H = spec.hidden, I = spec.inter, r = spec.lora_rank;
-  steps.emplace_back("tiles", [this](cudaStream_t s) { build_tiles(rows, const_cast<void*>(rows.tiles), s); });
+  steps.emplace_back(
+      "tiles", [this](cudaStream_t s) { build_tiles(rows, const_cast<void*>(rows.tiles), s); });
   if (rank > 0) {
     steps.emplace_back("pack", [=, this](cudaStream_t s) {
       pack_factor({E, H, r, rank, a1, true, true, false, pa1, nullptr}, s);
@@ -230,27 +250,51 @@ inline std::vector<Problem::Step> Problem::forward_steps() {
       pack_factor({E, H, r, rank, bb2, true, false, false, pb2r, pb2c}, s);
     });
     steps.emplace_back("u1", [=, this](cudaStream_t s) {
-      SkinnyArgs args{.rows = rows, .cols = H, .rank = rank, .gathered = true, .p = x, .q = pa1,
-                      .scale = scale, .narrow = u1};
+      SkinnyArgs args{.rows = rows,
+                      .cols = H,
+                      .rank = rank,
+                      .gathered = true,
+                      .p = x,
+                      .q = pa1,
+                      .scale = scale,
+                      .narrow = u1};
       skinny(args, s);
     });
   }
   steps.emplace_back("up", [=, this](cudaStream_t s) {
-    UpArgs args{.rows = rows, .hidden = H, .inter = I, .x = x, .weights = w1_view(), .bias = b1,
-                .bias_stride = spec.interleaved ? 2 : 1, .bias_pair_stride = spec.interleaved ? 1 : I,
-                .bias_expert_stride = pairs * I, .low_rank = {u1, pb1c, rank}, .activation = activation,
-                .h = h, .a = a, .tile = tile_up};
+    UpArgs args{.rows = rows,
+                .hidden = H,
+                .inter = I,
+                .x = x,
+                .weights = w1_view(),
+                .bias = b1,
+                .bias_stride = spec.interleaved ? 2 : 1,
+                .bias_pair_stride = spec.interleaved ? 1 : I,
+                .bias_expert_stride = pairs * I,
+                .low_rank = {u1, pb1c, rank},
+                .activation = activation,
+                .h = h,
+                .a = a,
+                .tile = tile_up};
     up_projection(args, s);
   });
   if (rank > 0) {
     steps.emplace_back("u2", [=, this](cudaStream_t s) {
-      SkinnyArgs args{.rows = rows, .cols = I, .rank = rank, .p = a, .q = pa2, .scale = scale, .narrow = u2};
+      SkinnyArgs args{
+          .rows = rows, .cols = I, .rank = rank, .p = a, .q = pa2, .scale = scale, .narrow = u2};
       skinny(args, s);
     });
   }
   steps.emplace_back("down", [=, this](cudaStream_t s) {
-    DownArgs args{.rows = rows, .hidden = H, .inter = I, .a = a, .weights = w2_view(), .bias = b2,
-                  .low_rank = {u2, pb2c, rank}, .y = y, .tile = tile_down};
+    DownArgs args{.rows = rows,
+                  .hidden = H,
+                  .inter = I,
+                  .a = a,
+                  .weights = w2_view(),
+                  .bias = b2,
+                  .low_rank = {u2, pb2c, rank},
+                  .y = y,
+                  .tile = tile_down};
     down_projection(args, s);
   });
   steps.emplace_back("combine", [=, this](cudaStream_t s) {
@@ -262,7 +306,8 @@ inline std::vector<Problem::Step> Problem::forward_steps() {
 inline std::vector<Problem::Step> Problem::backward_steps() {
   std::vector<Step> steps;
   const std::int64_t E = spec.experts, H = spec.hidden, I = spec.inter, r = spec.lora_rank;
-  steps.emplace_back("tiles", [this](cudaStream_t s) { build_tiles(rows, const_cast<void*>(rows.tiles), s); });
+  steps.emplace_back(
+      "tiles", [this](cudaStream_t s) { build_tiles(rows, const_cast<void*>(rows.tiles), s); });
   if (rank > 0) {
     steps.emplace_back("pack", [=, this](cudaStream_t s) {
       pack_factor({E, H, r, rank, a1, true, true, false, pa1, nullptr}, s);
@@ -271,52 +316,107 @@ inline std::vector<Problem::Step> Problem::backward_steps() {
       pack_factor({E, H, r, rank, bb2, true, false, false, pb2r, nullptr}, s);
     });
     steps.emplace_back("v2,dB2", [=, this](cudaStream_t s) {
-      SkinnyArgs args{.rows = rows, .cols = H, .rank = rank, .gathered = true, .weighted = true, .p = dy,
-                      .q = pb2r, .scale = scale, .narrow = v2, .n = u2, .parts = parts};
+      SkinnyArgs args{.rows = rows,
+                      .cols = H,
+                      .rank = rank,
+                      .gathered = true,
+                      .weighted = true,
+                      .p = dy,
+                      .q = pb2r,
+                      .scale = scale,
+                      .narrow = v2,
+                      .n = u2,
+                      .parts = parts};
       skinny(args, s);
     });
     steps.emplace_back("sum dB2", [=, this](cudaStream_t s) {
-      factor_gradient({.rows = rows, .cols = H, .rank = rank, .lora_rank = r, .parts = parts, .is_a = false,
-                       .out = dbb2}, s);
+      factor_gradient({.rows = rows,
+                       .cols = H,
+                       .rank = rank,
+                       .lora_rank = r,
+                       .parts = parts,
+                       .is_a = false,
+                       .out = dbb2},
+                      s);
     });
   }
   steps.emplace_back("dA'", [=, this](cudaStream_t s) {
-    DActivationArgs args{.rows = rows, .hidden = H, .inter = I, .dy = dy, .weights = w2_view(),
-                         .low_rank = {v2, pa2, rank}, .activation = activation, .h = h, .dh = dh,
-                         .a = rank > 0 ? a_again : nullptr, .row_parts = row_parts, .tile = tile_da};
+    DActivationArgs args{.rows = rows,
+                         .hidden = H,
+                         .inter = I,
+                         .dy = dy,
+                         .weights = w2_view(),
+                         .low_rank = {v2, pa2, rank},
+                         .activation = activation,
+                         .h = h,
+                         .dh = dh,
+                         .a = rank > 0 ? a_again : nullptr,
+                         .row_parts = row_parts,
+                         .tile = tile_da};
     num_parts = d_activation(args, s);
   });
   steps.emplace_back("d_weights", [=, this](cudaStream_t s) {
-    route_weight_gradient({.rows = rows, .num_parts = num_parts, .row_parts = row_parts, .out = d_weights}, s);
+    route_weight_gradient(
+        {.rows = rows, .num_parts = num_parts, .row_parts = row_parts, .out = d_weights}, s);
   });
   if (rank > 0) {
     steps.emplace_back("dA2", [=, this](cudaStream_t s) {
-      SkinnyArgs args{.rows = rows, .cols = I, .rank = rank, .weighted = true, .p = a_again, .n = v2, .parts = parts};
+      SkinnyArgs args{.rows = rows,
+                      .cols = I,
+                      .rank = rank,
+                      .weighted = true,
+                      .p = a_again,
+                      .n = v2,
+                      .parts = parts};
       skinny(args, s);
     });
     steps.emplace_back("sum dA2", [=, this](cudaStream_t s) {
-      factor_gradient({.rows = rows, .cols = I, .rank = rank, .lora_rank = r, .parts = parts, .out = da2}, s);
+      factor_gradient(
+          {.rows = rows, .cols = I, .rank = rank, .lora_rank = r, .parts = parts, .out = da2}, s);
     });
     steps.emplace_back("v1,dB1", [=, this](cudaStream_t s) {
-      SkinnyArgs args{.rows = rows, .cols = pairs * I, .rank = rank, .p = dh, .q = pb1r, .scale = scale,
-                      .narrow = v1, .n = u1, .parts = parts};
+      SkinnyArgs args{.rows = rows,
+                      .cols = pairs * I,
+                      .rank = rank,
+                      .p = dh,
+                      .q = pb1r,
+                      .scale = scale,
+                      .narrow = v1,
+                      .n = u1,
+                      .parts = parts};
       skinny(args, s);
     });
     steps.emplace_back("sum dB1", [=, this](cudaStream_t s) {
-      factor_gradient({.rows = rows, .cols = pairs * I, .rank = rank, .lora_rank = r, .parts = parts, .is_a = false,
-                       .interleaved = spec.interleaved, .out = dbb1}, s);
+      factor_gradient({.rows = rows,
+                       .cols = pairs * I,
+                       .rank = rank,
+                       .lora_rank = r,
+                       .parts = parts,
+                       .is_a = false,
+                       .interleaved = spec.interleaved,
+                       .out = dbb1},
+                      s);
     });
     steps.emplace_back("dA1", [=, this](cudaStream_t s) {
-      SkinnyArgs args{.rows = rows, .cols = H, .rank = rank, .gathered = true, .p = x, .n = v1, .parts = parts};
+      SkinnyArgs args{
+          .rows = rows, .cols = H, .rank = rank, .gathered = true, .p = x, .n = v1, .parts = parts};
       skinny(args, s);
     });
     steps.emplace_back("sum dA1", [=, this](cudaStream_t s) {
-      factor_gradient({.rows = rows, .cols = H, .rank = rank, .lora_rank = r, .parts = parts, .out = da1}, s);
+      factor_gradient(
+          {.rows = rows, .cols = H, .rank = rank, .lora_rank = r, .parts = parts, .out = da1}, s);
     });
   }
   steps.emplace_back("dX", [=, this](cudaStream_t s) {
-    DHiddenArgs args{.rows = rows, .hidden = H, .inter = I, .gated = spec.gated, .dh = dh, .weights = w1_view(),
-                     .low_rank = {v1, pa1, rank}, .dx = dx, .tile = tile_dx};
+    DHiddenArgs args{.rows = rows,
+                     .hidden = H,
+                     .inter = I,
+                     .gated = spec.gated,
+                     .dh = dh,
+                     .weights = w1_view(),
+                     .low_rank = {v1, pa1, rank},
+                     .dx = dx,
+                     .tile = tile_dx};
     d_hidden(args, s);
   });
   steps.emplace_back("combine dX", [=, this](cudaStream_t s) {

@@ -2,7 +2,8 @@
 // Times every kernel of the Hopper experts layer (LoRA forward and backward) and, interleaved in
 // the same run, four dense batched products of the same base FLOPs through cuBLAS, which is opened
 // at run time. One JSON object a line.
-//   sm90_bench SHAPE... [--tokens N,..] [--rank R] [--repeat N] [--cols C] [--cluster C] [--group G]
+//   sm90_bench SHAPE... [--tokens N,..] [--rank R] [--repeat N] [--cols C] [--cluster C] [--group
+//   G]
 #include <dlfcn.h>
 
 #include <cmath>
@@ -20,7 +21,8 @@ namespace {
 class Dense {
  public:
   explicit Dense(cudaStream_t stream) {
-    for (const char* name : {"libcublas.so.13", "/usr/local/cuda/lib64/libcublas.so.13", "libcublas.so"}) {
+    for (const char* name :
+         {"libcublas.so.13", "/usr/local/cuda/lib64/libcublas.so.13", "libcublas.so"}) {
       library_ = dlopen(name, RTLD_NOW | RTLD_GLOBAL);
       if (library_ != nullptr) break;
     }
@@ -30,30 +32,59 @@ class Dense {
     }
     gemm_ = reinterpret_cast<Gemm>(dlsym(library_, "cublasGemmStridedBatchedEx"));
     reinterpret_cast<int (*)(void**)>(dlsym(library_, "cublasCreate_v2"))(&handle_);
-    reinterpret_cast<int (*)(void*, cudaStream_t)>(dlsym(library_, "cublasSetStream_v2"))(handle_, stream);
+    reinterpret_cast<int (*)(void*, cudaStream_t)>(dlsym(library_, "cublasSetStream_v2"))(handle_,
+                                                                                          stream);
   }
   bool ready() const { return gemm_ != nullptr; }
 
   void run(Problem& p) const {
     const std::int64_t E = p.spec.experts, H = p.spec.hidden, I = p.spec.inter, W = p.pairs * I;
     const std::int64_t rows = p.max_rows / E;
-    multiply(true, rows, W, H, p.dx, p.w1, p.h, E);        // the values do not matter, the sizes do
+    multiply(true, rows, W, H, p.dx, p.w1, p.h, E);  // the values do not matter, the sizes do
     multiply(true, rows, H, I, p.a, p.w2, p.y, E);
     multiply(false, rows, I, H, p.y, p.w2, p.a_again, E);
     multiply(false, rows, H, W, p.dh, p.w1, p.dx, E);
   }
 
  private:
-  using Gemm = int (*)(void*, int, int, int, int, int, const void*, const void*, int, int, long long, const void*, int,
-                       int, long long, const void*, void*, int, int, long long, int, int, int);
+  using Gemm = int (*)(void*,
+                       int,
+                       int,
+                       int,
+                       int,
+                       int,
+                       const void*,
+                       const void*,
+                       int,
+                       int,
+                       long long,
+                       const void*,
+                       int,
+                       int,
+                       long long,
+                       const void*,
+                       void*,
+                       int,
+                       int,
+                       long long,
+                       int,
+                       int,
+                       int);
   // c [m, n] = a [m, k] b^T, b [n, k]; or a b, b [k, n]
-  void multiply(bool transposed, std::int64_t m, std::int64_t n, std::int64_t k, const void* a, const void* b, void* c,
+  void multiply(bool transposed,
+                std::int64_t m,
+                std::int64_t n,
+                std::int64_t k,
+                const void* a,
+                const void* b,
+                void* c,
                 std::int64_t batch) const {
     const float one = 1.0f, zero = 0.0f;
     const int ldb = static_cast<int>(transposed ? k : n);
-    const int status = gemm_(handle_, transposed ? 1 : 0, 0, static_cast<int>(n), static_cast<int>(m), static_cast<int>(k),
-                             &one, b, 14, ldb, n * k, a, 14, static_cast<int>(k), m * k, &zero, c, 14,
-                             static_cast<int>(n), m * n, static_cast<int>(batch), 68, -1);
+    const int status =
+        gemm_(handle_, transposed ? 1 : 0, 0, static_cast<int>(n), static_cast<int>(m),
+              static_cast<int>(k), &one, b, 14, ldb, n * k, a, 14, static_cast<int>(k), m * k,
+              &zero, c, 14, static_cast<int>(n), m * n, static_cast<int>(batch), 68, -1);
     if (status != 0) std::fprintf(stderr, "cublasGemmStridedBatchedEx: %d\n", status);
   }
 
@@ -64,7 +95,9 @@ class Dense {
 
 double percentile(std::vector<double> v, double q) {
   std::sort(v.begin(), v.end());
-  return v.empty() ? 0.0 : v[std::min(v.size() - 1, static_cast<std::size_t>(q * static_cast<double>(v.size())))];
+  return v.empty() ? 0.0
+                   : v[std::min(v.size() - 1,
+                                static_cast<std::size_t>(q * static_cast<double>(v.size())))];
 }
 
 struct Timer {
@@ -112,7 +145,8 @@ void bench(const ProblemSpec& spec, int repeat, const TileChoice& tile, const st
       if (dense.ready()) dense.run(p);
     }
     SM90_CHECK(cudaStreamSynchronize(stream));
-    cudaGraphExec_t forward_graph = capture(stream, forward), backward_graph = capture(stream, backward);
+    cudaGraphExec_t forward_graph = capture(stream, forward),
+                    backward_graph = capture(stream, backward);
     std::vector<double> f, b, bound, share, eager;
     std::map<std::string, std::vector<double>> by_step;
     for (int i = 0; i < repeat; ++i) {
@@ -127,29 +161,40 @@ void bench(const ProblemSpec& spec, int repeat, const TileChoice& tile, const st
       f.push_back(fm), b.push_back(bm), bound.push_back(dm), share.push_back(dm / (fm + bm));
     }
     for (int i = 0; i < std::max(repeat / 2, 3); ++i) {
-      for (auto& [name, step] : forward) by_step["f " + name].push_back(time(stream, [&] { step(stream); }));
-      for (auto& [name, step] : backward) by_step["b " + name].push_back(time(stream, [&] { step(stream); }));
+      for (auto& [name, step] : forward)
+        by_step["f " + name].push_back(time(stream, [&] { step(stream); }));
+      for (auto& [name, step] : backward)
+        by_step["b " + name].push_back(time(stream, [&] { step(stream); }));
     }
-    const double base = (p.pairs == 2 ? 12.0 : 8.0) * static_cast<double>(p.max_rows) * spec.hidden * spec.inter;
+    const double base =
+        (p.pairs == 2 ? 12.0 : 8.0) * static_cast<double>(p.max_rows) * spec.hidden * spec.inter;
     const double total = percentile(f, 0.5) + percentile(b, 0.5);
-    std::printf("{\"shape\":\"%s\",\"experts\":%ld,\"top_k\":%ld,\"hidden\":%ld,\"inter\":%ld,\"tokens\":%ld,\"rank\":%ld,"
-                "\"skew\":%.2f,\"cols\":%d,\"cluster\":%d,\"group\":%d,"
-                "\"forward_ms\":%.4f,\"backward_ms\":%.4f,\"p10_ms\":%.4f,\"p90_ms\":%.4f,\"eager_ms\":%.4f,\"bmm_ms\":%.4f,"
-                "\"bmm_tflops\":%.1f,\"tflops\":%.1f,\"share_of_bmm\":%.4f,\"commit\":\"%s\",\"steps_ms\":{",
-                spec.name.c_str(), spec.experts, spec.top_k, spec.hidden, spec.inter, spec.tokens, spec.lora_rank,
-                spec.skew, tile.cols, tile.cluster, tile.group, percentile(f, 0.5), percentile(b, 0.5),
-                percentile(f, 0.1) + percentile(b, 0.1), percentile(f, 0.9) + percentile(b, 0.9), percentile(eager, 0.5),
-                percentile(bound, 0.5), base / percentile(bound, 0.5) * 1e-9, base / total * 1e-9, percentile(share, 0.5),
-                commit.c_str());
+    std::printf(
+        "{\"shape\":\"%s\",\"experts\":%ld,\"top_k\":%ld,\"hidden\":%ld,\"inter\":%ld,\"tokens\":%"
+        "ld,\"rank\":%ld,"
+        "\"skew\":%.2f,\"cols\":%d,\"cluster\":%d,\"group\":%d,"
+        "\"forward_ms\":%.4f,\"backward_ms\":%.4f,\"p10_ms\":%.4f,\"p90_ms\":%.4f,\"eager_ms\":%."
+        "4f,\"bmm_ms\":%.4f,"
+        "\"bmm_tflops\":%.1f,\"tflops\":%.1f,\"share_of_bmm\":%.4f,\"commit\":\"%s\",\"steps_ms\":"
+        "{",
+        spec.name.c_str(), spec.experts, spec.top_k, spec.hidden, spec.inter, spec.tokens,
+        spec.lora_rank, spec.skew, tile.cols, tile.cluster, tile.group, percentile(f, 0.5),
+        percentile(b, 0.5), percentile(f, 0.1) + percentile(b, 0.1),
+        percentile(f, 0.9) + percentile(b, 0.9), percentile(eager, 0.5), percentile(bound, 0.5),
+        base / percentile(bound, 0.5) * 1e-9, base / total * 1e-9, percentile(share, 0.5),
+        commit.c_str());
     bool first = true;
     for (auto& [name, ms] : by_step) {
       std::printf("%s\"%s\":%.4f", first ? "" : ",", name.c_str(), percentile(ms, 0.5));
       first = false;
     }
     std::printf("}}\n");
-    std::fprintf(stderr, "%-10s T%-6ld r%-3ld cols %d cl %d g %d | fwd %.3f bwd %.3f eager %.3f bmm %.3f (%.0f TF) share %.1f%%\n   ",
-                 spec.name.c_str(), spec.tokens, spec.lora_rank, tile.cols, tile.cluster, tile.group, percentile(f, 0.5),
-                 percentile(b, 0.5), percentile(eager, 0.5), percentile(bound, 0.5), base / percentile(bound, 0.5) * 1e-9,
+    std::fprintf(stderr,
+                 "%-10s T%-6ld r%-3ld cols %d cl %d g %d | fwd %.3f bwd %.3f eager %.3f bmm "
+                 "%.3f (%.0f TF) share %.1f%%\n   ",
+                 spec.name.c_str(), spec.tokens, spec.lora_rank, tile.cols, tile.cluster,
+                 tile.group, percentile(f, 0.5), percentile(b, 0.5), percentile(eager, 0.5),
+                 percentile(bound, 0.5), base / percentile(bound, 0.5) * 1e-9,
                  100 * percentile(share, 0.5));
     const double product = 2.0 * static_cast<double>(p.max_rows) * spec.hidden * spec.inter;
     for (auto& [name, ms] : by_step) {
@@ -170,14 +215,48 @@ void bench(const ProblemSpec& spec, int repeat, const TileChoice& tile, const st
 }
 
 const std::map<std::string, ProblemSpec> kShapes = {
-    {"qwen3-30b", {.name = "qwen3-30b", .experts = 128, .top_k = 8, .hidden = 2048, .inter = 768, .tokens = 16384}},
-    {"olmoe", {.name = "olmoe", .experts = 64, .top_k = 8, .hidden = 2048, .inter = 1024, .tokens = 16384}},
-    {"mixtral", {.name = "mixtral", .experts = 8, .top_k = 2, .hidden = 4096, .inter = 14336, .tokens = 16384}},
-    {"qwen3-next", {.name = "qwen3-next", .experts = 512, .top_k = 10, .hidden = 2048, .inter = 512, .tokens = 16384}},
+    {"qwen3-30b",
+     {.name = "qwen3-30b",
+      .experts = 128,
+      .top_k = 8,
+      .hidden = 2048,
+      .inter = 768,
+      .tokens = 16384}},
+    {"olmoe",
+     {.name = "olmoe", .experts = 64, .top_k = 8, .hidden = 2048, .inter = 1024, .tokens = 16384}},
+    {"mixtral",
+     {.name = "mixtral",
+      .experts = 8,
+      .top_k = 2,
+      .hidden = 4096,
+      .inter = 14336,
+      .tokens = 16384}},
+    {"qwen3-next",
+     {.name = "qwen3-next",
+      .experts = 512,
+      .top_k = 10,
+      .hidden = 2048,
+      .inter = 512,
+      .tokens = 16384}},
     {"gpt-oss-20b",
-     {.name = "gpt-oss-20b", .experts = 32, .top_k = 4, .hidden = 2880, .inter = 2880, .tokens = 16384, .bias = true,
-      .gate_max = 7.0f, .up_limit = 7.0f, .alpha = 1.702f, .up_shift = 1.0f}},
-    {"deepseek-v3", {.name = "deepseek-v3", .experts = 256, .top_k = 8, .hidden = 7168, .inter = 2048, .tokens = 16384}},
+     {.name = "gpt-oss-20b",
+      .experts = 32,
+      .top_k = 4,
+      .hidden = 2880,
+      .inter = 2880,
+      .tokens = 16384,
+      .bias = true,
+      .gate_max = 7.0f,
+      .up_limit = 7.0f,
+      .alpha = 1.702f,
+      .up_shift = 1.0f}},
+    {"deepseek-v3",
+     {.name = "deepseek-v3",
+      .experts = 256,
+      .top_k = 8,
+      .hidden = 7168,
+      .inter = 2048,
+      .tokens = 16384}},
 };
 
 int run(int argc, char** argv) {
@@ -220,7 +299,8 @@ int run(int argc, char** argv) {
     }
     for (std::int64_t t : tokens) {
       ProblemSpec spec = found->second;
-      spec.tokens = t, spec.lora_rank = rank, spec.skew = skew, spec.seed = static_cast<unsigned>(t + rank);
+      spec.tokens = t, spec.lora_rank = rank, spec.skew = skew,
+      spec.seed = static_cast<unsigned>(t + rank);
       bench(spec, repeat, tile, commit);
     }
   }

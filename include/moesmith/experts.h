@@ -103,6 +103,8 @@ struct ExpertsRequest {
   GateUpLayout gate_up_layout = GateUpLayout::kConcatenated;
   bool transposed = false;  // weights are [in, out] instead of [out, in]
   bool gate_up_bias = false, down_bias = false;
+  // Every weight's address and row stride is a multiple of 16 bytes: `sonicmoe` needs it.
+  bool aligned_weights = false;
   LoraSpec gate_up_lora, down_lora;
 
   WantedGradients wanted;

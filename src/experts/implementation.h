@@ -49,6 +49,7 @@ std::span<const Implementation> implementations();
 // The functions of each folder, for the table.
 namespace on_cuda {
 extern const CudaImplementation kScattermoe;
+extern const CudaImplementation kSonicmoe;
 }  // namespace on_cuda
 namespace eager {
 Refusal refuses(const ExpertsRequest& request);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands in for cuda/ in a build without CUDA: each half refuses with that reason.
+#include "core/text.h"
 #include "cuda/device.h"
 #include "experts/implementation.h"
 
@@ -8,6 +9,10 @@ namespace {
 
 Refusal refuses(const ExpertsRequest&) { return cuda::list_devices().why_empty; }
 
+Refusal refuses_sonicmoe(const ExpertsRequest&) {
+  return str("needs a Hopper GPU (sm_90a): ", cuda::list_devices().why_empty);
+}
+
 }  // namespace
 
 const CudaImplementation kScattermoe = {.refuses = refuses,
@@ -15,5 +20,11 @@ const CudaImplementation kScattermoe = {.refuses = refuses,
                                         .sizes = nullptr,
                                         .forward = nullptr,
                                         .backward = nullptr};
+
+const CudaImplementation kSonicmoe = {.refuses = refuses_sonicmoe,
+                                      .describe = nullptr,
+                                      .sizes = nullptr,
+                                      .forward = nullptr,
+                                      .backward = nullptr};
 
 }  // namespace moesmith::experts::on_cuda

@@ -11,10 +11,7 @@ namespace {
 Refusal refuses_sonicmoe(const ExpertsRequest&) {
   const cuda::DeviceList list = cuda::list_devices();
   if (list.devices.empty()) return str("needs a Hopper GPU (sm_90a): ", list.why_empty);
-  for (const cuda::DeviceInfo& device : list.devices) {
-    if (device.compute_major == 9) return "its Hopper kernels are not part of this build";
-  }
-  return str("needs a Hopper GPU (sm_90a); this machine has ", list.devices.front().name);
+  return "needs a Hopper GPU (sm_90a): it is not for the CPU";
 }
 
 Refusal refuses_batched_mm(const ExpertsRequest&) {
@@ -27,7 +24,8 @@ constexpr Implementation kTable[] = {
      .describe = nullptr,
      .sizes = nullptr,
      .forward = nullptr,
-     .backward = nullptr},
+     .backward = nullptr,
+     .cuda = &on_cuda::kSonicmoe},
     {.name = "scattermoe",
      .refuses = scattermoe::refuses,
      .describe = scattermoe::describe,

@@ -200,6 +200,10 @@ void Problem::lay_out() {
   lay_out_weights();
 }
 
+std::int64_t Problem::stride_padding() const {
+  return case_.request.aligned_weights ? 8 * case_.stride_padding : case_.stride_padding;
+}
+
 void Problem::lay_out_weights() {
   const ExpertsRequest& r = case_.request;
   const std::int64_t width = r.gate_up_width();
@@ -209,8 +213,9 @@ void Problem::lay_out_weights() {
   const auto place = [&](std::vector<Buffer>& to, std::vector<const void*>& base,
                          const double* from, std::int64_t out, std::int64_t in) {
     const std::int64_t rows = r.transposed ? in : out, cols = r.transposed ? out : in;
-    const std::int64_t stride = cols + case_.stride_padding;
-    const auto shift = static_cast<std::int64_t>(to.size() % 3) * dtype_size(r.weight_dtype);
+    const std::int64_t stride = cols + stride_padding();
+    const auto shift = static_cast<std::int64_t>(to.size() % 3) *
+                       (r.aligned_weights ? 16 : dtype_size(r.weight_dtype));
     // The last row ends where the matrix ends: its padding is not there.
     Buffer buffer((rows - 1) * stride + cols, r.weight_dtype, shift);
     buffer.bytes.fill(0xff);  // NaN between the rows
@@ -240,7 +245,7 @@ ExpertsInputs Problem::inputs() const {
   in.hidden = hidden_.bytes.data();
   in.top_k_index = index_.data();
   in.top_k_weights = route_weights_.bytes.data();
-  const std::int64_t padding = case_.stride_padding;
+  const std::int64_t padding = stride_padding();
   in.weights.gate_up = {first_base_, (r.transposed ? width : r.hidden) + padding};
   if (separate) in.weights.up = {up_base_, (r.transposed ? width : r.hidden) + padding};
   in.weights.down = {down_base_, (r.transposed ? r.hidden : r.inter) + padding};

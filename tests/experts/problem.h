@@ -83,6 +83,7 @@ class Problem {
 
  private:
   void lay_out_weights();
+  std::int64_t stride_padding() const;
 
   Case case_;
   Data data_;

@@ -7,8 +7,6 @@
 #include "kernels/cuda/common/routing.h"
 
 namespace moesmith::experts::on_cuda {
-namespace {
-
 namespace gpu = kernels::gpu;
 
 gpu::Rows carve_rows(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens) {
@@ -38,6 +36,8 @@ gpu::Rows carve_rows(Carver& carver, const ExpertsRequest& request, std::int64_t
   }
   return rows;
 }
+
+namespace {
 
 Factors carve_factors(Carver& carver,
                       const ExpertsRequest& request,

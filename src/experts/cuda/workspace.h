@@ -47,6 +47,11 @@ struct Work {
   static Work backward(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens);
 };
 
+// The routing index and its tiles.
+kernels::gpu::Rows carve_rows(Carver& carver,
+                              const ExpertsRequest& request,
+                              std::int64_t num_tokens);
+
 // Whether all operands of a product with (or without) a base weight are bf16.
 bool on_tensor_cores(const ExpertsRequest& request, bool base_weight);
 

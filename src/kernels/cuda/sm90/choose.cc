@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which shapes these kernels take, and how they are cut: pure functions of sizes.
+#include <algorithm>
+#include <cstdint>
 #include <string>
 
 #include "kernels/cuda/sm90/sm90.h"
@@ -20,6 +22,11 @@ std::string refusal(const Shape& shape) {
     return "tokens * hidden is " + std::to_string(shape.max_tokens * shape.hidden) +
            ", expected less than 2^35";
   }
+  const std::int64_t widest = std::max((shape.gated ? 2 : 1) * shape.inter, shape.hidden);
+  if (shape.max_tokens * shape.top_k * widest / 8 >= (std::int64_t{1} << 32) - 1) {
+    return "tokens * top_k * width is " + std::to_string(shape.max_tokens * shape.top_k * widest) +
+           ", expected less than 2^35";
+  }
   return "";
 }
 
@@ -29,6 +36,9 @@ std::string refusal(const Weights& weights) {
   if (weights.row_stride % 8 != 0 || weights.pair_stride % 8 != 0 ||
       weights.expert_stride % 8 != 0) {
     return "a weight's stride is not a multiple of 16 bytes";
+  }
+  if (weights.span / 8 >= (std::int64_t{1} << 31)) {
+    return "the experts' weights are further than 32 GiB from each other";
   }
   return "";
 }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // dA' = dy[token] W2 + v2 A2, and at once <dA', a>, a and dh.
-#include "kernels/cuda/sm90/epilogue.cuh"
-#include "kernels/cuda/sm90/launch.cuh"
+#include "kernels/cuda/sm90/activation_launch.cuh"
 #include "kernels/cuda/sm90/sm90.h"
 
 namespace moesmith::kernels::sm90 {
 namespace {
 
 template <bool kGated>
-int launch_d_activation(const DActivationArgs& args, const Product& product, cudaStream_t stream) {
+int run(const DActivationArgs& args, const Product& product, cudaStream_t stream) {
   using Epilogue = DActivationEpilogue<kGated>;
   typename Epilogue::Params epilogue{};
   epilogue.activation = args.activation;
@@ -20,9 +19,9 @@ int launch_d_activation(const DActivationArgs& args, const Product& product, cud
   epilogue.inter = static_cast<int>(args.inter);
   epilogue.n_tiles = static_cast<int>((args.inter + product.tile.cols - 1) / product.tile.cols);
   if (product.tile.cols == 192) {
-    launch_product<192, Major::kMn, true, Epilogue>(product, epilogue, stream);
+    launch_d_activation<kGated, 192>(epilogue, product, stream);
   } else {
-    launch_product<256, Major::kMn, true, Epilogue>(product, epilogue, stream);
+    launch_d_activation<kGated, 256>(epilogue, product, stream);
   }
   return epilogue.n_tiles;
 }
@@ -45,8 +44,8 @@ int d_activation(const DActivationArgs& args, cudaStream_t stream) {
       rank, args.inter,
       1,    args.rows.num_experts};
   product.tile = chosen(args.tile, product, true);
-  return args.activation.gated ? launch_d_activation<true>(args, product, stream)
-                               : launch_d_activation<false>(args, product, stream);
+  return args.activation.gated ? run<true>(args, product, stream)
+                               : run<false>(args, product, stream);
 }
 
 }  // namespace moesmith::kernels::sm90

@@ -27,11 +27,17 @@ __device__ __forceinline__ uint4 quad_transpose(const std::uint32_t (&w)[4], int
 
 // Four words of a row, columns 8 j + 2 q of 32 from `column`; `transposed` is their exchange.
 // Whole groups of 32 are stored by 16 bytes in natural order, the last incomplete one by words.
+template <bool kStreaming>
 __device__ __forceinline__ void store_natural(
     __nv_bfloat16* row, int column, int cols, int q, const std::uint32_t (&w)[4], bool exists) {
   const uint4 transposed = quad_transpose(w, q);
   if (exists && column + 8 * q < cols) {
-    *reinterpret_cast<uint4*>(row + column + 8 * q) = transposed;
+    auto* to = reinterpret_cast<uint4*>(row + column + 8 * q);
+    if constexpr (kStreaming) {
+      __stcs(to, transposed);
+    } else {
+      *to = transposed;
+    }
   }
 }
 
@@ -39,7 +45,7 @@ __device__ __forceinline__ void store_natural(
 __device__ __forceinline__ void store_private(
     __nv_bfloat16* row, int column, int cols, int q, const std::uint32_t (&w)[4]) {
   if (column + 32 <= cols) {
-    *reinterpret_cast<uint4*>(row + column + 8 * q) = make_uint4(w[0], w[1], w[2], w[3]);
+    __stcs(reinterpret_cast<uint4*>(row + column + 8 * q), make_uint4(w[0], w[1], w[2], w[3]));
     return;
   }
 #pragma unroll
@@ -99,8 +105,8 @@ struct StoreEpilogue {
           const float* s = sums + 16 * group + 4 * j + 2 * half;
           w[j] = pack_bf16(s[0], s[1]);
         }
-        store_natural(out + static_cast<std::int64_t>(8 * half) * p.cols, column, p.cols, q, w,
-                      c.rows > 8 * half);
+        store_natural<true>(out + static_cast<std::int64_t>(8 * half) * p.cols, column, p.cols, q,
+                            w, c.rows > 8 * half);
       }
     }
   }
@@ -113,7 +119,7 @@ struct ActivationEpilogue {
   struct Params {
     Activation activation;
     __nv_bfloat16* h;           // null: not stored
-    __nv_bfloat16* a;           // [R, inter]
+    __nv_bfloat16* a;           // [R, inter]; null: not stored
     const __nv_bfloat16* bias;  // null: none
     std::int64_t bias_expert_stride;
     int bias_stride, bias_pair_stride;
@@ -134,6 +140,7 @@ struct ActivationEpilogue {
   __device__ static void store(const Params& p, const EpilogueContext& c, float (&sums)[kN / 2]) {
     constexpr int kCols = kGated ? kN / 2 : kN;
     const int q = c.quad_lane, first = c.n_tile * kCols, width = kGated ? 2 * p.inter : p.inter;
+    const bool plain = is_plain(p.activation);
 #pragma unroll
     for (int group = 0; group < kCols / 32; ++group) {
       const int column = first + 32 * group;
@@ -155,12 +162,12 @@ struct ActivationEpilogue {
           gate[j] = pack_bf16(g[0] + gate_bias.x, g[1] + gate_bias.y);
           if (kGated) up[j] = pack_bf16(u[0] + up_bias.x, u[1] + up_bias.y);
         }
-        activate<kGated>(p.activation, gate, up, a);
+        activate<kGated>(p.activation, plain, gate, up, a);
         if (p.h != nullptr && exists) {
           store_private(p.h + row * width, column, p.inter, q, gate);
           if (kGated) store_private(p.h + row * width + p.inter, column, p.inter, q, up);
         }
-        store_natural(p.a + row * p.inter, column, p.inter, q, a, exists);
+        if (p.a != nullptr) store_natural<true>(p.a + row * p.inter, column, p.inter, q, a, exists);
       }
     }
   }
@@ -179,35 +186,66 @@ struct DActivationEpilogue {
     int inter, n_tiles;
   };
 
+  // The words of h that belong to the thread's 32 columns from `column`.
+  struct Words {
+    std::uint32_t gate[4], up[4];
+  };
+  __device__ __forceinline__ static void load(
+      const Params& p, const __nv_bfloat16* row, int column, int q, Words& words) {
+    if (column >= p.inter) return;
+    load_private(row, column, p.inter, q, words.gate);
+    if (kGated) load_private(row + p.inter, column, p.inter, q, words.up);
+  }
+
   template <int kN>
   __device__ static void store(const Params& p, const EpilogueContext& c, float (&sums)[kN / 2]) {
+    constexpr int kGroups = kN / 32, kItems = 2 * kGroups, kAhead = 2;
     const int q = c.quad_lane, first = c.n_tile * kN, width = kGated ? 2 * p.inter : p.inter;
+    const bool plain = is_plain(p.activation);
+    // A row that does not exist reads the first one's h, to no effect.
+    const __nv_bfloat16* h[2];
+    float weight[2], dot[2]{};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
+      const std::int64_t row = c.rows > 8 * half ? c.row + 8 * half : 0;
+      h[half] = p.h + row * width;
+      weight[half] = __ldg(p.row_weight + row);
+    }
+    Words ahead[kAhead]{};
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) load(p, h[i & 1], first + 32 * (i / 2), q, ahead[i]);
+#pragma unroll
+    for (int item = 0; item < kItems; ++item) {
+      const int group = item / 2, half = item & 1;
+      const int column = first + 32 * group;
+      const Words words = ahead[item % kAhead];
+      if (item + kAhead < kItems) {
+        load(p, h[(item + kAhead) & 1], first + 32 * ((item + kAhead) / 2), q,
+             ahead[item % kAhead]);
+      }
+      if (column >= p.inter) continue;
       const std::int64_t row = c.row + 8 * half;
       const bool exists = c.rows > 8 * half;
-      const float weight = exists ? p.row_weight[row] : 0.0f;
-      float dot = 0.0f;
-#pragma unroll
-      for (int group = 0; group < kN / 32; ++group) {
-        const int column = first + 32 * group;
-        if (column >= p.inter) break;
-        std::uint32_t gate[4]{}, up[4]{}, a[4], d_gate[4], d_up[4];
-        if (exists) {
-          load_private(p.h + row * width, column, p.inter, q, gate);
-          if (kGated) load_private(p.h + row * width + p.inter, column, p.inter, q, up);
+      std::uint32_t a[4], d_gate[4], d_up[4];
+      dot[half] +=
+          activation_gradient<kGated>(p.activation, plain, words.gate, words.up,
+                                      sums + 16 * group + 2 * half, weight[half], a, d_gate, d_up);
+      if (p.dh != nullptr) {
+        store_natural<false>(p.dh + row * width, column, p.inter, q, d_gate, exists);
+        if (kGated) {
+          store_natural<false>(p.dh + row * width + p.inter, column, p.inter, q, d_up, exists);
         }
-        dot += activation_gradient<kGated>(p.activation, gate, up, sums + 16 * group + 2 * half,
-                                           weight, a, d_gate, d_up);
-        if (p.dh != nullptr) {
-          store_natural(p.dh + row * width, column, p.inter, q, d_gate, exists);
-          if (kGated) store_natural(p.dh + row * width + p.inter, column, p.inter, q, d_up, exists);
-        }
-        if (p.a != nullptr) store_natural(p.a + row * p.inter, column, p.inter, q, a, exists);
       }
-      dot += __shfl_xor_sync(~0u, dot, 1);
-      dot += __shfl_xor_sync(~0u, dot, 2);
-      if (p.row_parts != nullptr && exists && q == 0) p.row_parts[row * p.n_tiles + c.n_tile] = dot;
+      if (p.a != nullptr) store_natural<false>(p.a + row * p.inter, column, p.inter, q, a, exists);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float sum = dot[half];
+      sum += __shfl_xor_sync(~0u, sum, 1);
+      sum += __shfl_xor_sync(~0u, sum, 2);
+      if (p.row_parts != nullptr && c.rows > 8 * half && q == 0) {
+        p.row_parts[static_cast<std::int64_t>(c.row + 8 * half) * p.n_tiles + c.n_tile] = sum;
+      }
     }
   }
 };

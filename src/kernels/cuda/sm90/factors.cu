@@ -35,8 +35,6 @@ __device__ __forceinline__ void put(
 // A: a thread owns four columns of one row of the parameter.
 __global__ void __launch_bounds__(kThreadsPerBlock)
     a_gradient_kernel(const FactorGradientArgs args, const int* first_chunk) {
-  grid_wait();
-  grid_launch_next();
   const std::int64_t pieces = args.cols / 4;
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kThreadsPerBlock + threadIdx.x;
   const std::int64_t out_row = item / pieces, piece = item - out_row * pieces;
@@ -50,7 +48,7 @@ __global__ void __launch_bounds__(kThreadsPerBlock)
     sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
   }
   const std::int64_t at = out_row * args.cols + piece * 4;
-  if (args.out_f32 && !args.accumulate) {
+  if (args.out_f32 && !args.accumulate && reinterpret_cast<std::uintptr_t>(args.out) % 16 == 0) {
     *reinterpret_cast<float4*>(static_cast<float*>(args.out) + at) = sum;
     return;
   }
@@ -64,8 +62,6 @@ __global__ void __launch_bounds__(kThreadsPerBlock)
 __global__ void __launch_bounds__(kThreadsPerBlock)
     b_gradient_kernel(const FactorGradientArgs args, const int* first_chunk) {
   __shared__ float tile[32][33];
-  grid_wait();
-  grid_launch_next();
   const std::int64_t blocks_c = (args.cols + 31) / 32;
   const std::int64_t j = blockIdx.x / blocks_c, c0 = (blockIdx.x - j * blocks_c) * 32;
   const std::int64_t e0 = static_cast<std::int64_t>(blockIdx.y) * 32;
@@ -96,8 +92,6 @@ __device__ __forceinline__ float get(const void* in, bool f32, std::int64_t at) 
 
 // A thread owns eight columns of one packed row.
 __global__ void __launch_bounds__(kThreadsPerBlock) pack_a_kernel(const PackArgs args) {
-  grid_wait();
-  grid_launch_next();
   const std::int64_t pieces = args.cols / 8;
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kThreadsPerBlock + threadIdx.x;
   const std::int64_t row = item / pieces, piece = item - row * pieces;
@@ -106,7 +100,13 @@ __global__ void __launch_bounds__(kThreadsPerBlock) pack_a_kernel(const PackArgs
   uint4 out{};
   if (j < args.lora_rank) {
     const std::int64_t from = (expert * args.lora_rank + j) * args.cols + piece * 8;
-    if (args.in_f32) {
+    if (reinterpret_cast<std::uintptr_t>(args.in) % 16 != 0) {
+      float v[8];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] = get(args.in, args.in_f32, from + i);
+      out = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]),
+                       pack_bf16(v[6], v[7]));
+    } else if (args.in_f32) {
       const float4* in = reinterpret_cast<const float4*>(static_cast<const float*>(args.in) + from);
       const float4 a = __ldg(in), b = __ldg(in + 1);
       out = make_uint4(pack_bf16(a.x, a.y), pack_bf16(a.z, a.w), pack_bf16(b.x, b.y),
@@ -118,15 +118,15 @@ __global__ void __launch_bounds__(kThreadsPerBlock) pack_a_kernel(const PackArgs
   static_cast<uint4*>(args.by_rank)[item] = out;
 }
 
-// B: a block takes 32 columns, 16 ranks and 8 experts.
+// B: a block takes kC columns, 16 ranks and kE experts: more experts read longer pieces.
+template <int kE, int kC>
 __global__ void __launch_bounds__(kThreadsPerBlock) pack_b_kernel(const PackArgs args) {
-  constexpr int kC = 32, kR = 16, kE = 8;
+  constexpr int kR = 16;
   __shared__ __nv_bfloat16 tile[kE][kR][kC + 2];
-  grid_wait();
-  grid_launch_next();
   const std::int64_t c0 = static_cast<std::int64_t>(blockIdx.x) * kC;
   const std::int64_t blocks_r = args.rank / kR;
   const std::int64_t e0 = blockIdx.y / blocks_r * kE, j0 = blockIdx.y % blocks_r * kR;
+#pragma unroll 8
   for (int i = threadIdx.x; i < kC * kR * kE; i += kThreadsPerBlock) {
     const int e = i % kE, j = i / kE % kR, c = i / (kE * kR);
     float value = 0.0f;
@@ -180,9 +180,17 @@ void pack_factor(const PackArgs& args, cudaStream_t stream) {
     launch(pack_a_kernel, settings, stream, args);
     return;
   }
-  settings.blocks = static_cast<int>((args.cols + 31) / 32);
-  settings.blocks_y = static_cast<int>((args.num_experts + 7) / 8 * (args.rank / 16));
-  launch(pack_b_kernel, settings, stream, args);
+  const auto launch_b = [&](auto kernel, int experts, int cols) {
+    settings.blocks = static_cast<int>((args.cols + cols - 1) / cols);
+    settings.blocks_y =
+        static_cast<int>((args.num_experts + experts - 1) / experts * (args.rank / 16));
+    launch(kernel, settings, stream, args);
+  };
+  if (args.num_experts >= 32) {
+    launch_b(pack_b_kernel<32, 16>, 32, 16);
+  } else {
+    launch_b(pack_b_kernel<8, 32>, 8, 32);
+  }
 }
 
 }  // namespace moesmith::kernels::sm90

@@ -29,15 +29,29 @@ template <int kN>
 inline constexpr int kStageBytes = kBytesA + kN* kBlockK * 2;
 template <int kN>
 inline constexpr int kStages = (kSharedLimit - 2048) / kStageBytes<kN>;
+// Registers per thread after the hand-over: the launch bound's 168 for all three, divided anew.
+template <bool kGather>
+inline constexpr int kProducerRegisters = kGather ? 56 : 40;
+template <bool kGather>
+inline constexpr int kConsumerRegisters = kGather ? 224 : 232;
 template <int kN>
 inline constexpr int kSharedBytes = kStages<kN>* kStageBytes<kN> + 2048;
+
+// Where an expert's matrix lies, in units of 16 bytes from the tensor map's base: the map's last
+// dimension has that stride, so that matrices may lie anywhere.
+struct OperandPlace {
+  const void* const* table[2];  // [E] of each pair; null: strides
+  const void* base;
+  int expert_16, pair_16;
+};
 
 // What every product needs; the epilogue's own parameters follow it.
 struct GemmParams {
   CUtensorMap a;         // contiguous A: (k, row, pair)
-  CUtensorMap b;         // (inner, outer, pair, expert)
+  CUtensorMap b;         // (inner, outer, place)
   CUtensorMap factor_a;  // u: (rank, row, 0)
   CUtensorMap factor_b;  // as b
+  OperandPlace place_b, place_factor;
   const RowTile* tiles;
   const int* num_tiles;
   const int* row_token;       // gathered A
@@ -77,9 +91,11 @@ __device__ __forceinline__ TilePlace tile_place(const GemmParams& p, int index, 
       __ldg(reinterpret_cast<const int4*>(p.tiles) + g * p.group + within - n_tile * size);
   TilePlace place{tile.x, tile.y, tile.z, n_tile};
   if constexpr (kCluster == 2) {
-    const int first = static_cast<int>(cluster_rank()) * kTileRows;
+    // Two warpgroups' worth of rows each, or one each where there are no more.
+    const int each = tile.z > kTileRows ? kTileRows : 64;
+    const int first = static_cast<int>(cluster_rank()) * each;
     place.row += first;
-    place.rows = max(0, min(kTileRows, tile.z - first));
+    place.rows = max(0, min(each, tile.z - first));
   }
   return place;
 }
@@ -98,20 +114,35 @@ struct RingPosition {
   }
 };
 
+// The two pairs' places of an expert's matrix.
+__device__ __forceinline__ int2 operand_places(const OperandPlace& p, int expert) {
+  if (p.table[0] == nullptr) {
+    const int first = expert * p.expert_16;
+    return {first, first + p.pair_16};
+  }
+  const auto place = [&](int pair) {
+    const auto at = __ldg(reinterpret_cast<const unsigned long long*>(p.table[pair]) + expert);
+    return static_cast<int>((at - reinterpret_cast<std::uintptr_t>(p.base)) >> 4);
+  };
+  return {place(0), place(1) + p.pair_16};
+}
+
 // Issues one block of B: columns [.., +kN) of the tile, k in [k0, k0 + 64).
 template <int kN, Major kMajor, int kCluster>
 __device__ __forceinline__ void load_b(const GemmParams& p,
                                        const CUtensorMap* map,
                                        std::uint32_t to,
                                        std::uint32_t barrier,
-                                       const TilePlace& place,
+                                       int2 places,
+                                       int n_tile,
                                        int k0,
                                        int k_pair) {
-  const auto load = [&](std::uint32_t offset, int c0, int c1, int c2) {
+  const auto load = [&](std::uint32_t offset, int c0, int c1, int pair) {
+    const int c2 = pair == 0 ? places.x : places.y;
     if constexpr (kCluster == 2) {
-      tensor_load_4d_multicast(to + offset, map, barrier, c0, c1, c2, place.expert, 3);
+      tensor_load_3d_multicast(to + offset, map, barrier, c0, c1, c2, 3);
     } else {
-      tensor_load_4d(to + offset, map, barrier, c0, c1, c2, place.expert);
+      tensor_load_3d(to + offset, map, barrier, c0, c1, c2);
     }
   };
   const int rank = kCluster == 2 ? static_cast<int>(cluster_rank()) : 0;
@@ -120,7 +151,7 @@ __device__ __forceinline__ void load_b(const GemmParams& p,
     for (int part = 0; part < 2; ++part) {
       if (kCluster == 2 && part != rank) continue;
       const bool paired = p.n_pairs == 2;
-      const int row = paired ? place.n_tile * (kN / 2) : place.n_tile * kN + part * (kN / 2);
+      const int row = paired ? n_tile * (kN / 2) : n_tile * kN + part * (kN / 2);
       load(part * (kN / 2) * kBlockK * 2, k0, row, paired ? part : k_pair);
     }
   } else {
@@ -129,7 +160,7 @@ __device__ __forceinline__ void load_b(const GemmParams& p,
     for (int box = 0; box < kBoxes; ++box) {
       const bool paired = p.n_pairs == 2;
       const int in_pair = paired ? box % (kBoxes / 2) : box;
-      const int column = place.n_tile * (paired ? kN / 2 : kN) + in_pair * 64;
+      const int column = n_tile * (paired ? kN / 2 : kN) + in_pair * 64;
       const int pair = paired ? box / (kBoxes / 2) : k_pair;
       // In a cluster each block fetches 32 of the 64 along k.
       load(box * 8192 + rank * 4096, column, k0 + rank * 32, pair);
@@ -174,6 +205,8 @@ __device__ __forceinline__ void produce(const GemmParams& p,
   RingPosition at{0, 1};
   for (int index = blockIdx.x / kCluster; index < total; index += gridDim.x / kCluster) {
     const TilePlace place = tile_place<kCluster>(p, index, total_rows);
+    const int2 places = operand_places(p.place_b, place.expert);
+    const int2 factor_places = operand_places(p.place_factor, place.expert);
     std::uint32_t source[8];
     if constexpr (kGather) {
 #pragma unroll
@@ -189,21 +222,19 @@ __device__ __forceinline__ void produce(const GemmParams& p,
     for (int block = 0; block < blocks; ++block) {
       const std::uint32_t stage = ring + at.stage * kStageBytes<kN>;
       const std::uint32_t barrier = full + at.stage * 8;
-      if constexpr (kCluster == 2) {
-        barrier_wait_cluster(empty + at.stage * 8, at.parity);
-      } else {
-        barrier_wait(empty + at.stage * 8, at.parity);
-      }
+      barrier_wait(empty + at.stage * 8, at.parity);
       const bool is_main = block < main_blocks;
       if (thread == 0) {
         const bool copies_a = !kGather || !is_main;
         barrier_arrive_expect(barrier, kN * kBlockK * 2 + (copies_a ? kBytesA : 0));
         if (is_main) {
-          load_b<kN, kMajor, kCluster>(p, &p.b, stage + kBytesA, barrier, place, k0, pair);
+          load_b<kN, kMajor, kCluster>(p, &p.b, stage + kBytesA, barrier, places, place.n_tile, k0,
+                                       pair);
           if (!kGather) tensor_load_3d(stage, &p.a, barrier, k0, place.row, pair);
         } else {
           const int r0 = (block - main_blocks) * kBlockK;
-          load_b<kN, kMajor, kCluster>(p, &p.factor_b, stage + kBytesA, barrier, place, r0, 0);
+          load_b<kN, kMajor, kCluster>(p, &p.factor_b, stage + kBytesA, barrier, factor_places,
+                                       place.n_tile, r0, 0);
           tensor_load_3d(stage, &p.factor_a, barrier, r0, place.row, 0);
         }
       }
@@ -256,9 +287,6 @@ __device__ __forceinline__ void consume(const GemmParams& p,
   const int step = gridDim.x / kCluster;
   int index = blockIdx.x / kCluster;
   if (index >= total) return;
-  // One warpgroup runs two blocks behind the other, so that its products cover the other's
-  // epilogue.
-  if (group == 1 && main_blocks > 2) barrier_wait(full + 2 * 8, 0);
   TilePlace place = tile_place<kCluster>(p, index, total_rows);
   while (index < total) {
     index += step;
@@ -343,13 +371,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   } else {
     __syncthreads();
   }
-  grid_wait();
-  grid_launch_next();
   if (threadIdx.x < 128) {
-    registers_give<kGather ? 56 : 40>();
+    registers_give<kProducerRegisters<kGather>>();
     produce<kN, kMajor, kGather, kCluster>(p, ring, full, empty);
   } else {
-    registers_take<kGather ? 224 : 232>();
+    registers_take<kConsumerRegisters<kGather>>();
     consume<kN, kMajor, kCluster, Epilogue>(p, epilogue, ring, full, empty);
   }
   if constexpr (kCluster == 2) {

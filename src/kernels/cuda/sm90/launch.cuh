@@ -24,21 +24,31 @@ struct OperandB {
   std::int64_t num_experts = 1;
 };
 
+// Elements from the base to the last matrix.
+inline std::int64_t last_place(const OperandB& b) {
+  const std::int64_t in_pair =
+      b.weights.pair_table == nullptr ? (b.pairs - 1) * b.weights.pair_stride : 0;
+  if (b.weights.table != nullptr) return b.weights.span + in_pair;
+  return (b.num_experts - 1) * b.weights.expert_stride + in_pair;
+}
+
 template <int kN, Major kMajor, int kCluster>
 CUtensorMap map_b(const OperandB& b) {
-  TensorMapSpec spec{.what = b.what, .base = b.weights.base, .dims = 4};
-  const std::int64_t size[4] = {b.cols, b.rows, b.pairs, b.num_experts};
-  const std::int64_t stride[4] = {1, b.weights.row_stride, b.weights.pair_stride,
-                                  b.weights.expert_stride};
   const std::uint32_t outer = kMajor == Major::kK ? kN / 2 : kBlockK / kCluster;
-  const std::uint32_t box[4] = {64, outer, 1, 1};
-  for (int i = 0; i < 4; ++i) {
-    spec.size[i] = size[i];
-    // A stride that is never walked must still be a multiple of 16 bytes and not 0.
-    spec.stride[i] = i > 1 && size[i] == 1 ? b.rows * b.weights.row_stride : stride[i];
-    spec.box[i] = box[i];
-  }
-  return encode(spec);
+  return encode({.what = b.what,
+                 .base = b.weights.base,
+                 .dims = 3,
+                 .size = {b.cols, b.rows, last_place(b) / 8 + 1},
+                 .stride = {1, b.weights.row_stride, 8},
+                 .box = {64, outer, 1}});
+}
+
+inline OperandPlace place_of(const OperandB& b) {
+  const bool two_tables = b.weights.pair_table != nullptr;
+  return {{b.weights.table, two_tables ? b.weights.pair_table : b.weights.table},
+          b.weights.base,
+          static_cast<int>(b.weights.expert_stride / 8),
+          two_tables ? 0 : static_cast<int>(b.weights.pair_stride / 8)};
 }
 
 inline CUtensorMap map_rows(
@@ -71,13 +81,16 @@ void launch_product(const Product& product,
                     const typename Epilogue::Params& epilogue,
                     cudaStream_t stream) {
   const Rows& rows = *product.rows;
+  if (rows.max_rows == 0) return;
   GemmParams p{};
   p.b = map_b<kN, kMajor, kCluster>(product.b);
   if (!kGather) {
     p.a = map_rows("rows", product.contiguous, product.depth, rows.max_rows, product.k_pairs);
   }
+  p.place_b = place_of(product.b);
   p.rank = static_cast<int>(product.low_rank.rank);
   if (p.rank > 0) {
+    p.place_factor = place_of(product.factor_b);
     p.factor_a = map_rows("rank-r rows", product.low_rank.u, p.rank, rows.max_rows, 1);
     p.factor_b = map_b<kN, kMajor, kCluster>(product.factor_b);
   }

@@ -30,7 +30,6 @@ struct TileTable {
 };
 TileTable tile_table(const Rows& rows);
 
-// Every kernel launched this way begins with grid_wait(): it may start while the one before ends.
 template <class Kernel, class... Args>
 void launch(Kernel kernel,
             const LaunchSettings& settings,
@@ -42,13 +41,11 @@ void launch(Kernel kernel,
         kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, settings.shared_bytes);
     if (error != cudaSuccess) launch_failed(settings, error);
   }
-  cudaLaunchAttribute attributes[2]{};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = static_cast<unsigned>(settings.cluster);
-  attributes[1].val.clusterDim.y = 1;
-  attributes[1].val.clusterDim.z = 1;
+  cudaLaunchAttribute attributes[1]{};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = static_cast<unsigned>(settings.cluster);
+  attributes[0].val.clusterDim.y = 1;
+  attributes[0].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
   config.gridDim =
       dim3(static_cast<unsigned>(settings.blocks), static_cast<unsigned>(settings.blocks_y));
@@ -56,7 +53,7 @@ void launch(Kernel kernel,
   config.dynamicSmemBytes = static_cast<std::size_t>(settings.shared_bytes);
   config.stream = stream;
   config.attrs = attributes;
-  config.numAttrs = settings.cluster > 1 ? 2 : 1;
+  config.numAttrs = settings.cluster > 1 ? 1 : 0;
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, args...);
   if (error != cudaSuccess) launch_failed(settings, error);
 }

@@ -45,8 +45,6 @@ __device__ __forceinline__ void store_8(const CombineArgs& args,
 }
 
 __global__ void __launch_bounds__(kThreadsPerBlock) combine_kernel(const CombineArgs args) {
-  grid_wait();
-  grid_launch_next();
   const int pieces = static_cast<int>(args.hidden / 8), top_k = static_cast<int>(args.rows.top_k);
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kThreadsPerBlock + threadIdx.x;
   const std::int64_t token = item / pieces;
@@ -73,8 +71,6 @@ __global__ void __launch_bounds__(kThreadsPerBlock) combine_kernel(const Combine
 
 __global__ void __launch_bounds__(kThreadsPerBlock)
     route_weight_kernel(const RouteWeightArgs args, int parts) {
-  grid_wait();
-  grid_launch_next();
   const std::int64_t slot = static_cast<std::int64_t>(blockIdx.x) * kThreadsPerBlock + threadIdx.x;
   if (slot >= args.rows.num_tokens * args.rows.top_k) return;
   const int row = args.rows.slot_row[slot];

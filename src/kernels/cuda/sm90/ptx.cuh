@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One function per PTX instruction that the Hopper kernels use: mbarriers, the tensor copy engine,
-// cp.async, register hand-over, programmatic dependent launch, ldmatrix and mma.
+// cp.async, register hand-over, ldmatrix and mma.
 #pragma once
 
 #include <cuda.h>
@@ -24,13 +24,15 @@ __device__ __forceinline__ void barrier_init_fence() {
 __device__ __forceinline__ void barrier_arrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-// Arrives at the same barrier of another block of the cluster.
+// Arrives at the same barrier of another block of the cluster. Release at cluster scope would cost
+// a fence of the whole device each time; products read through wgmma are done before, and what is
+// waited for is only overwritten by the tensor copy engine.
 __device__ __forceinline__ void barrier_arrive_at(std::uint32_t barrier, std::uint32_t rank) {
   asm volatile(
       "{\n"
       ".reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
       "}\n" ::"r"(barrier),
       "r"(rank)
       : "memory");
@@ -52,21 +54,6 @@ __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_
       "r"(parity)
       : "memory");
 }
-// As barrier_wait, and what other blocks of the cluster wrote before they arrived is seen.
-__device__ __forceinline__ void barrier_wait_cluster(std::uint32_t barrier, std::uint32_t parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra ready;\n"
-      "bra again;\n"
-      "ready:\n"
-      "}\n" ::"r"(barrier),
-      "r"(parity)
-      : "memory");
-}
-
 // --- tensor copy engine -------------------------------------------------------------------------
 __device__ __forceinline__ void tensor_map_prefetch(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
@@ -79,32 +66,18 @@ __device__ __forceinline__ void tensor_load_3d(
       "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2)
       : "memory");
 }
-__device__ __forceinline__ void tensor_load_4d(std::uint32_t to,
-                                               const CUtensorMap* map,
-                                               std::uint32_t barrier,
-                                               int c0,
-                                               int c1,
-                                               int c2,
-                                               int c3) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
-      "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
-      : "memory");
-}
 // Into the same place of every block of the cluster whose bit is set.
-__device__ __forceinline__ void tensor_load_4d_multicast(std::uint32_t to,
+__device__ __forceinline__ void tensor_load_3d_multicast(std::uint32_t to,
                                                          const CUtensorMap* map,
                                                          std::uint32_t barrier,
                                                          int c0,
                                                          int c1,
                                                          int c2,
-                                                         int c3,
                                                          std::uint16_t blocks) {
   asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".multicast::cluster [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
-      "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "h"(blocks)
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "h"(blocks)
       : "memory");
 }
 
@@ -147,13 +120,6 @@ __device__ __forceinline__ void cluster_sync() {
       "barrier.cluster.wait.acquire.aligned;" ::
           : "memory");
 }
-// Until the launches before this one in the stream are done, memory included.
-__device__ __forceinline__ void grid_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-// The next launch in the stream may start its blocks.
-__device__ __forceinline__ void grid_launch_next() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
 // --- warp-level products ------------------------------------------------------------------------
 __device__ __forceinline__ void load_matrix_4(std::uint32_t (&r)[4], std::uint32_t from) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

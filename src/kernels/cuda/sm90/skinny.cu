@@ -30,6 +30,7 @@ struct SkinnyParams {
   const int* row_token;     // null: rows are contiguous
   const float* row_weight;  // null: n as it is
   int cols, rank;
+  int splits;  // column ranges, each its own blocks; 1 where `narrow` adds over all columns
   float scale;
 };
 
@@ -199,29 +200,30 @@ template <int kRank, bool kNarrow, bool kParts>
 __global__ void __launch_bounds__(kSkinnyThreads, kRank <= 32 ? 2 : 1)
     skinny_kernel(const __grid_constant__ SkinnyParams p) {
   extern __shared__ std::uint8_t shared[];
-  grid_wait();
-  grid_launch_next();
   const int index = blockIdx.x;
   if (index >= *p.num_chunks) return;
   const int4 entry = __ldg(reinterpret_cast<const int4*>(p.chunks) + index);
   const std::uint32_t ring = (shared_address(shared) + 127) & ~127u;
   Block<kRank> block{p,     {entry.x, entry.y, entry.z, entry.w},
-                     index, static_cast<int>(blockIdx.y) * kRank,
+                     index, static_cast<int>(blockIdx.y) / p.splits * kRank,
                      ring,  ring + kSkinnyStages * Block<kRank>::kStage,
                      {}};
   block.set_sources();
+  const int per_split = (p.cols + p.splits * kCols - 1) / (p.splits * kCols) * kCols;
+  const int begin = static_cast<int>(blockIdx.y) % p.splits * per_split;
+  const int end = min(p.cols, begin + per_split);
   for (int i = 0; i < kSkinnyStages - 1; ++i) {
-    if (i * kCols < p.cols) block.load(i * kCols, i);
+    if (begin + i * kCols < end) block.load(begin + i * kCols, i);
     copy_async_commit();
   }
   if constexpr (kParts) block.load_n();
   float sums[2][kRank / 8][4]{};
   int stage = 0, next = kSkinnyStages - 1;
-  for (int column = 0; column < p.cols; column += kCols) {
+  for (int column = begin; column < end; column += kCols) {
     copy_async_wait<kSkinnyStages - 2>();
     __syncthreads();
     const int ahead = column + (kSkinnyStages - 1) * kCols;
-    if (ahead < p.cols) block.load(ahead, next);
+    if (ahead < end) block.load(ahead, next);
     copy_async_commit();
     if constexpr (kNarrow) block.add_narrow(sums, stage);
     if constexpr (kParts) block.store_part(column, stage);
@@ -235,7 +237,7 @@ template <int kRank>
 void launch_rank(const SkinnyArgs& args, const SkinnyParams& p, cudaStream_t stream) {
   LaunchSettings settings{.name = "skinny"};
   settings.blocks = static_cast<int>(max_chunks(args.rows.max_rows, args.rows.num_experts));
-  settings.blocks_y = static_cast<int>((args.rank + kRank - 1) / kRank);
+  settings.blocks_y = static_cast<int>((args.rank + kRank - 1) / kRank) * p.splits;
   settings.threads = kSkinnyThreads;
   settings.shared_bytes = Block<kRank>::kShared;
   if (args.q != nullptr && args.n != nullptr) {
@@ -258,18 +260,20 @@ std::int64_t skinny_part_elements(std::int64_t max_rows,
 
 void skinny(const SkinnyArgs& args, cudaStream_t stream) {
   const TileTable table = tile_table(args.rows);
-  const SkinnyParams p{static_cast<const uint4*>(args.p),
-                       static_cast<const uint4*>(args.q),
-                       static_cast<const __nv_bfloat16*>(args.n),
-                       static_cast<__nv_bfloat16*>(args.narrow),
-                       args.parts,
-                       table.chunks,
-                       table.num_chunks,
-                       args.gathered ? args.rows.row_token : nullptr,
-                       args.weighted ? args.rows.row_weight : nullptr,
-                       static_cast<int>(args.cols),
-                       static_cast<int>(args.rank),
-                       args.scale};
+  const SkinnyParams p{
+      static_cast<const uint4*>(args.p),
+      static_cast<const uint4*>(args.q),
+      static_cast<const __nv_bfloat16*>(args.n),
+      static_cast<__nv_bfloat16*>(args.narrow),
+      args.parts,
+      table.chunks,
+      table.num_chunks,
+      args.gathered ? args.rows.row_token : nullptr,
+      args.weighted ? args.rows.row_weight : nullptr,
+      static_cast<int>(args.cols),
+      static_cast<int>(args.rank),
+      args.q == nullptr && max_chunks(args.rows.max_rows, args.rows.num_experts) < 512 ? 4 : 1,
+      args.scale};
   if (args.rank == 16) {
     launch_rank<16>(args, p, stream);
   } else if (args.rank == 32) {

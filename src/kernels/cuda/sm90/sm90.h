@@ -51,10 +51,15 @@ struct Rows {
 // base[e * expert_stride + pair * pair_stride + row * row_stride + col].
 // Gate and up: concatenated  row_stride = ld,     pair_stride = I * ld
 //              interleaved   row_stride = 2 * ld, pair_stride = ld
-//              separate      pair_stride = up - gate, whatever its sign
+// With a table, expert e's matrix begins at table[e] instead, and the pair's second one at
+// pair_table[e] where that is given. `base` is then the lowest address and `span` the distance of
+// the highest from it; both tables lie on the device.
 struct Weights {
   const void* base = nullptr;
   std::int64_t row_stride = 0, pair_stride = 0, expert_stride = 0;
+  const void* const* table = nullptr;
+  const void* const* pair_table = nullptr;
+  std::int64_t span = 0;
 };
 
 // The rank-r term of a product: rows u [R, r16] times factor. r16 is a multiple of 16; 0: none.
@@ -79,13 +84,13 @@ struct Shape {
 };
 // "" when these kernels can run the shape, else the one reason why not.
 std::string refusal(const Shape& shape);
-// As above for weights: 16-byte aligned base and strides.
+// As above for weights: 16-byte aligned base and strides, everything within 32 GiB of the base.
 std::string refusal(const Weights& weights);
 
 // --- products -----------------------------------------------------------------------------------
 // How a product is cut into tiles. Zeros: choose_tile() decides.
 struct TileChoice {
-  int cols = 0;     // 128, 192 or 256 columns
+  int cols = 0;     // 192 or 256 columns
   int cluster = 0;  // 2: two blocks share the weights' tile, rows are taken 256 at a time
   int group = 0;    // row tiles walked before the next column tile
 };
@@ -107,7 +112,7 @@ struct UpArgs {
   LowRank low_rank;
   Activation activation;
   void* h = nullptr;  // [R, P, I] private order; null: not stored
-  void* a = nullptr;  // [R, I]
+  void* a = nullptr;  // [R, I]; null: not stored
   TileChoice tile;
 };
 void up_projection(const UpArgs& args, cudaStream_t stream);

@@ -45,8 +45,6 @@ __device__ void cut(RowTile* to, int expert, int row, int rows, int step) {
 __global__ void __launch_bounds__(kScanThreads)
     build_tiles_kernel(const std::int32_t* offsets, int num_experts, TileTable table) {
   __shared__ int per_warp[32];
-  grid_wait();
-  grid_launch_next();
   int tiles_before = 0, chunks_before = 0;
   for (int first = 0; first < num_experts; first += kScanThreads) {
     const int expert = first + static_cast<int>(threadIdx.x);

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // h = x[token] W1^T + u1 B1^T + b1 and a = act(h).
-#include "kernels/cuda/sm90/epilogue.cuh"
-#include "kernels/cuda/sm90/launch.cuh"
+#include "kernels/cuda/sm90/activation_launch.cuh"
 #include "kernels/cuda/sm90/sm90.h"
 
 namespace moesmith::kernels::sm90 {
 namespace {
 
 template <bool kGated>
-void launch_up(const UpArgs& args, Product product, cudaStream_t stream) {
+void run(const UpArgs& args, Product product, cudaStream_t stream) {
   using Epilogue = ActivationEpilogue<kGated>;
   typename Epilogue::Params epilogue{};
   epilogue.activation = args.activation;
@@ -20,9 +19,9 @@ void launch_up(const UpArgs& args, Product product, cudaStream_t stream) {
   epilogue.bias_pair_stride = static_cast<int>(args.bias_pair_stride);
   epilogue.inter = static_cast<int>(args.inter);
   if (product.tile.cols == 192) {
-    launch_product<192, Major::kK, true, Epilogue>(product, epilogue, stream);
+    launch_up<kGated, 192>(epilogue, product, stream);
   } else {
-    launch_product<256, Major::kK, true, Epilogue>(product, epilogue, stream);
+    launch_up<kGated, 256>(epilogue, product, stream);
   }
 }
 
@@ -47,9 +46,9 @@ void up_projection(const UpArgs& args, cudaStream_t stream) {
       pairs,      args.rows.num_experts};
   product.tile = chosen(args.tile, product, true);
   if (pairs == 2) {
-    launch_up<true>(args, product, stream);
+    run<true>(args, product, stream);
   } else {
-    launch_up<false>(args, product, stream);
+    run<false>(args, product, stream);
   }
 }
 

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/sm90/activation_launch.cuh"
+
+namespace moesmith::kernels::sm90 {
+
+template <>
+void launch_d_activation<false, 256>(const DActivationEpilogue<false>::Params& epilogue,
+                                     const Product& product,
+                                     cudaStream_t stream) {
+  launch_product<256, Major::kMn, true, DActivationEpilogue<false>>(product, epilogue, stream);
+}
+
+}  // namespace moesmith::kernels::sm90

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/sm90/activation_launch.cuh"
+
+namespace moesmith::kernels::sm90 {
+
+template <>
+void launch_up<true, 256>(const ActivationEpilogue<true>::Params& epilogue,
+                          const Product& product,
+                          cudaStream_t stream) {
+  launch_product<256, Major::kK, true, ActivationEpilogue<true>>(product, epilogue, stream);
+}
+
+}  // namespace moesmith::kernels::sm90
