@@ -86,6 +86,10 @@ void print_experts(const model::Decoder& decoder, const std::string& implementat
   print_table(aligned(rows, {false, false, false}));
   print_line(str("  experts_implementation: ", implementation, " runs ",
                  experts::plan_experts(request).to_string()));
+  request.max_tokens = 1;
+  request.wanted = {};
+  print_line(
+      str("  decoding, one token a call, runs ", experts::plan_experts(request).to_string()));
 }
 
 int run(const Arguments& arguments) {

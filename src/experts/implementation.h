@@ -43,7 +43,8 @@ struct Implementation {
 Refusal refusal_of(const Implementation& one, const ExpertsRequest& request);
 std::string description_of(const Implementation& one, const ExpertsRequest& request);
 
-// In the order in which `auto` asks them. One that is only named here has nothing but `refuses`.
+// Best first for many tokens; auto_table.h has the order in which `auto` asks them. One that is
+// only named here has nothing but `refuses`.
 std::span<const Implementation> implementations();
 
 // The functions of each folder, for the table.
@@ -72,5 +73,12 @@ ExpertsSizes sizes(const ExpertsRequest& request, std::int64_t num_tokens, int n
 void forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);
 void backward(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool);
 }  // namespace grouped_mm
+namespace batched_mm {
+Refusal refuses(const ExpertsRequest& request);
+std::string describe(const ExpertsRequest& request);
+ExpertsSizes sizes(const ExpertsRequest& request, std::int64_t num_tokens, int num_threads);
+void forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);
+void backward(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool);
+}  // namespace batched_mm
 
 }  // namespace moesmith::experts

@@ -4,6 +4,7 @@
 
 #include "core/text.h"
 #include "core/thread_pool.h"
+#include "experts/auto_table.h"
 #include "experts/implementation.h"
 #include "experts/request.h"
 #include "moesmith/error.h"
@@ -15,6 +16,13 @@ std::string known_names() {
   std::string names;
   for (const Implementation& one : implementations()) names += str(one.name, ", ");
   return names + "auto";
+}
+
+const Implementation* find_implementation(std::string_view name) {
+  for (const Implementation& one : implementations()) {
+    if (name == one.name) return &one;
+  }
+  return nullptr;
 }
 
 [[noreturn]] void refuse_all(const ExpertsRequest& request) {
@@ -94,16 +102,21 @@ void ExpertsPlan::backward(const BackwardArgs& args, const CudaStream& stream) c
 
 ExpertsPlan plan_experts(const ExpertsRequest& request) {
   check_request(request);
-  bool known = request.implementation == "auto";
-  for (const Implementation& one : implementations()) {
-    if (request.implementation != "auto" && request.implementation != one.name) continue;
-    known = true;
-    if (!refusal_of(one, request)) return ExpertsPlan(request, &one);
+  const char* named[] = {request.implementation.c_str()};
+  std::span<const char* const> order = named;
+  AutoChoice choice;
+  if (request.implementation == "auto") {
+    choice = auto_choice(request);
+    order = choice.order;
   }
-  if (!known) {
-    throw Error(ErrorCode::kInvalidInput,
-                str("experts request: implementation: got ", request.implementation,
-                    ", expected one of ", known_names()));
+  for (const char* name : order) {
+    const Implementation* one = find_implementation(name);
+    if (one == nullptr) {
+      throw Error(ErrorCode::kInvalidInput,
+                  str("experts request: implementation: got ", request.implementation,
+                      ", expected one of ", known_names()));
+    }
+    if (!refusal_of(*one, request)) return ExpertsPlan(request, one);
   }
   refuse_all(request);
 }

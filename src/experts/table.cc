@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The whole policy of which implementation runs: one ordered table. `eager` is last; it takes
-// whatever the contract allows.
+// The implementations, one row each. `eager` is last; it takes whatever the contract allows. Which
+// of them `auto` prefers is in auto_table.cc.
 #include "core/text.h"
 #include "cuda/device.h"
 #include "experts/implementation.h"
@@ -12,10 +12,6 @@ Refusal refuses_sonicmoe(const ExpertsRequest&) {
   const cuda::DeviceList list = cuda::list_devices();
   if (list.devices.empty()) return str("needs a Hopper GPU (sm_90a): ", list.why_empty);
   return "needs a Hopper GPU (sm_90a): it is not for the CPU";
-}
-
-Refusal refuses_batched_mm(const ExpertsRequest&) {
-  return "its one-product-per-slot kernels are not part of this build";
 }
 
 constexpr Implementation kTable[] = {
@@ -40,11 +36,11 @@ constexpr Implementation kTable[] = {
      .forward = grouped_mm::forward,
      .backward = grouped_mm::backward},
     {.name = "batched_mm",
-     .refuses = refuses_batched_mm,
-     .describe = nullptr,
-     .sizes = nullptr,
-     .forward = nullptr,
-     .backward = nullptr},
+     .refuses = batched_mm::refuses,
+     .describe = batched_mm::describe,
+     .sizes = batched_mm::sizes,
+     .forward = batched_mm::forward,
+     .backward = batched_mm::backward},
     {.name = "eager",
      .refuses = eager::refuses,
      .describe = eager::describe,

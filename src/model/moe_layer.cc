@@ -61,6 +61,11 @@ experts::ExpertsInputs inputs_of(const MoeLayer& layer,
   return in;
 }
 
+const experts::ExpertsPlan& forward_plan(const MoeLayer& layer, std::int64_t n, bool training) {
+  if (training) return *layer.train_plan;
+  return n == 1 ? *layer.decode_plan : *layer.infer_plan;
+}
+
 float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
 constexpr std::int64_t kTokenChunk = 32;
@@ -144,6 +149,9 @@ void MoeLayer::plan(const std::string& implementation, DType compute) {
   request.gate_up_lora = lora_spec(gate_up_lora);
   request.down_lora = lora_spec(down_lora);
   infer_plan = experts::plan_experts(request);
+  request.max_tokens = 1;
+  decode_plan = experts::plan_experts(request);
+  request.max_tokens = kMaxTokens;
   request.wanted.hidden = {experts::GradMode::kOverwrite, DType::kF32};
   request.wanted.top_k_weights = {experts::GradMode::kOverwrite, DType::kF32};
   request.wanted.gate_up = grad_of(gate_up->parameter.trainable);
@@ -207,7 +215,7 @@ void moe_forward(const MoeLayer& layer,
                                      balance->prob_sums.data());
     }
   }
-  const experts::ExpertsPlan& plan = c.training ? *layer.train_plan : *layer.infer_plan;
+  const experts::ExpertsPlan& plan = forward_plan(layer, n, c.training);
   experts::ForwardArgs args;
   args.inputs = inputs_of(layer, n, x, s);
   args.output = y;
@@ -289,7 +297,7 @@ void reserve_moe_scratch(const MoeLayer& layer,
                          bool backward,
                          bool dropout) {
   const std::int64_t mark = arena.mark();
-  const experts::ExpertsPlan& plan = backward ? *layer.train_plan : *layer.infer_plan;
+  const experts::ExpertsPlan& plan = forward_plan(layer, n, backward);
   const experts::ExpertsSizes sizes = plan.sizes(n, num_threads);
   arena.take_bytes(sizes.forward_scratch_bytes);
   arena.rewind(mark);

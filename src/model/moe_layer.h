@@ -36,7 +36,8 @@ struct MoeLayer {
 
   // Base pointers of each expert; set by bind() once the weights are there.
   std::vector<const void*> gate_base, up_base, down_base;
-  std::optional<experts::ExpertsPlan> train_plan, infer_plan;
+  // decode_plan: for one token a call, where another implementation may be the faster one.
+  std::optional<experts::ExpertsPlan> train_plan, infer_plan, decode_plan;
 
   // Chooses the implementation; throws its Error where none can run this.
   void plan(const std::string& implementation, DType compute);

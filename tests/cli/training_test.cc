@@ -110,7 +110,9 @@ TEST_F(training, explain_says_why_each_implementation_is_not_taken) {
   EXPECT_THAT(outcome.out, HasSubstr("\nlora_r: 4\n"));
   EXPECT_THAT(outcome.out, HasSubstr("qwen3_moe in base"));
   EXPECT_THAT(outcome.out, HasSubstr("layers.{0-1}.mlp.experts.base_layer.lora_A"));
-  EXPECT_THAT(outcome.out, HasSubstr("experts_implementation: auto runs "));
+  EXPECT_THAT(outcome.out, HasSubstr("experts_implementation: auto runs scattermoe"));
+  EXPECT_THAT(outcome.out, HasSubstr("> 16: it is for decoding"));
+  EXPECT_THAT(outcome.out, HasSubstr("decoding, one token a call, runs batched_mm"));
   for (const char* name : {"eager", "grouped_mm", "scattermoe", "sonicmoe", "batched_mm"}) {
     EXPECT_THAT(outcome.out, HasSubstr(std::string("\n  ") + name + " "));
   }

@@ -42,8 +42,9 @@ void expect_close(const Compared& c, bool bf16_case, std::int64_t terms) {
   const double base = scale + (c.accumulated ? 0.5 : 0.0);
   double bound = f32_bound(terms) * base;
   if (c.stored == DType::kBF16) bound += 0x1p-8 * base;
-  // The naive error of a tensor of few elements may be small by luck: two roundings are allowed.
-  if (bf16_case) bound += 2 * naive_error + 0x1p-7 * scale;
+  // The naive error of a tensor of few elements may be small by luck: three roundings are
+  // allowed. Over many seeds the root of squares below is what counts.
+  if (bf16_case) bound += 2 * naive_error + 3 * 0x1p-8 * scale;
 
   std::size_t worst = 0, over = 0;
   for (std::size_t i = 0; i < c.want.size(); ++i) {
