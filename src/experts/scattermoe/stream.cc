@@ -128,7 +128,8 @@ void BlockStream::multiply(
   call.out = sums + column;
   call.ld = slice.columns();
   call.add = !slice.first;
-  call.ahead = next_.next_lines(lines_);
+  call.ahead = next_.next_lines(std::min(lines_, slice.count));
+  call.ahead.every = slice.count / std::max<std::int64_t>(call.ahead.count, 1);
   if (slice.extra != nullptr) {
     std::copy_n(extra_ + row, num_rows, call.more_rows);
     call.more_steps = slice.extra_words();

@@ -21,27 +21,16 @@
 
 namespace moesmith::kernels::cpu {
 
-// sums += rows[at] x b for the words [at, end) of the rows; returns where b went on.
-template <class V, int kRows, int kVecs, bool kAhead>
+// sums += rows[at] x b for the bytes [at, end) of the rows; returns where b went on.
+template <class V, int kRows, int kVecs>
 inline __attribute__((always_inline)) const char* multiply_steps(
-    const TileCall& call,
     const char* const (&rows)[kRows],
+    std::int64_t k_step,
     const char* b,
     std::int64_t at,
     std::int64_t end,
     typename V::Vec (&sums)[kRows][kVecs]) {
-  const std::int64_t k_step = call.k_step;
-  const char* line = call.ahead.line;
-  std::int64_t left = call.ahead.left;
   for (; at != end; at += k_step) {
-    if constexpr (kAhead) {
-      __builtin_prefetch(line, 0, 2);
-      line += call.ahead.step;
-      if (--left == 0) {
-        left = call.ahead.run;
-        line += call.ahead.jump;
-      }
-    }
     typename V::Word columns[kVecs];
 #pragma GCC unroll 8
     for (int j = 0; j < kVecs; ++j) columns[j] = V::load_words(b + j * V::kLanes * 4);
@@ -68,14 +57,26 @@ void multiply_tile(const TileCall& call) {
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) rows[i] = static_cast<const char*>(call.rows[i]);
   const char* b = static_cast<const char*>(call.b);
-  const std::int64_t with = call.ahead.count < call.num_steps ? call.ahead.count : call.num_steps;
-  const std::int64_t middle = with * call.k_step, end = call.num_steps * call.k_step;
-  if (middle != 0) b = multiply_steps<V, kRows, kVecs, true>(call, rows, b, 0, middle, sums);
-  b = multiply_steps<V, kRows, kVecs, false>(call, rows, b, middle, end, sums);
+  const std::int64_t k_step = call.k_step, end = call.num_steps * k_step;
+  std::int64_t at = 0;
+  if (call.ahead.count != 0) {
+    Ahead ahead = call.ahead;
+    const std::int64_t stretch = ahead.every * k_step;
+    for (; ahead.count > 0 && at + stretch <= end; --ahead.count, at += stretch) {
+      __builtin_prefetch(ahead.line, 0, 2);
+      ahead.line += ahead.step;
+      if (--ahead.left == 0) {
+        ahead.left = ahead.run;
+        ahead.line += ahead.jump;
+      }
+      b = multiply_steps<V, kRows, kVecs>(rows, k_step, b, at, at + stretch, sums);
+    }
+  }
+  b = multiply_steps<V, kRows, kVecs>(rows, k_step, b, at, end, sums);
   if (call.more_steps != 0) {
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) rows[i] = static_cast<const char*>(call.more_rows[i]);
-    multiply_steps<V, kRows, kVecs, false>(call, rows, b, 0, call.more_steps * call.k_step, sums);
+    multiply_steps<V, kRows, kVecs>(rows, k_step, b, 0, call.more_steps * k_step, sums);
   }
   float* out = call.out;
 #pragma GCC unroll 8

@@ -18,12 +18,13 @@ namespace moesmith::kernels::cpu {
 constexpr int kTileRows = 6;     // of the largest register tile; with 4 x 16 lanes 24 sums, 5 loads
 constexpr int kMaxTileVecs = 4;  // columns of the largest tile, in vectors
 
-// `count` lines to bring into L2 while a tile is multiplied, one per step: runs of `run` lines
-// `step` bytes apart, then `jump` bytes on to the next run; `left` of the present run are to come.
-// Products thus hide the memory latency of what is packed after them.
+// `count` lines to bring into L2 while a tile is multiplied, one every `every` steps: runs of `run`
+// lines `step` bytes apart, then `jump` bytes on to the next run; `left` of the present run are to
+// come. Products thus hide the memory latency of what is packed after them. An even pace matters:
+// a core that asks for a line at each step is held up by its own requests.
 struct Ahead {
   const char* line = nullptr;
-  std::int64_t count = 0;
+  std::int64_t count = 0, every = 1;
   std::int64_t left = 0, run = 0;
   std::int64_t step = 0, jump = 0;
 };
