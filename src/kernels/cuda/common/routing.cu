@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// 1. slots per (chunk, expert); 2. one block sums them up: where each expert and each of its chunks
-// begins, and the tables of tiles; 3. a warp per chunk places its slots in order. Integer atomics
-// only count, so nothing depends on their order.
+// 1. slots per (chunk, expert); 2. sums over the chunks before; 3. sums over the experts before,
+// and the tables of tiles; 4. a warp per chunk places its slots in order. Integer atomics only
+// count, so nothing depends on their order.
 #include <algorithm>
 
 #include "cuda/launch.cuh"
@@ -75,28 +75,35 @@ __device__ void make_tiles(const Rows& rows,
   __syncthreads();
 }
 
+// A warp per expert: counts become what the chunks before have of it; offsets[e] the sum of all.
+__global__ void __launch_bounds__(kCountThreads) scan_chunks(Rows rows) {
+  const int e = (blockIdx.x * kCountThreads + threadIdx.x) / 32, lane = threadIdx.x % 32;
+  if (e >= rows.num_experts) return;
+  int total = 0;
+  for (int first = 0; first < rows.num_chunks; first += 32) {
+    const bool inside = first + lane < rows.num_chunks;
+    int* entry = rows.counts + static_cast<std::int64_t>(first + lane) * rows.num_experts + e;
+    const int own = inside ? *entry : 0;
+    int sum = own;
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) {
+      const int left = __shfl_up_sync(0xffffffffu, sum, step);
+      if (lane >= step) sum += left;
+    }
+    if (inside) *entry = total + sum - own;
+    total += __shfl_sync(0xffffffffu, sum, 31);
+  }
+  if (lane == 0) rows.offsets[e] = total;
+}
+
+// From counts per expert to where each begins, and the tables of tiles.
 __global__ void __launch_bounds__(kScanThreads) scan_experts(Rows rows) {
   __shared__ int sums[kScanThreads], offsets[kMaxExperts + 1];
   const int e = threadIdx.x;
-  int total = 0;
-  if (e < rows.num_experts) {
-    for (int chunk = 0; chunk < rows.num_chunks; ++chunk) {
-      total += rows.counts[static_cast<std::int64_t>(chunk) * rows.num_experts + e];
-    }
-  }
-  sums[e] = total;
+  sums[e] = e < rows.num_experts ? rows.offsets[e] : 0;
   __syncthreads();
   const int num_rows = exclusive_scan(sums);
-  int at = sums[e];
-  if (e < rows.num_experts) {
-    for (int chunk = 0; chunk < rows.num_chunks; ++chunk) {
-      int& entry = rows.counts[static_cast<std::int64_t>(chunk) * rows.num_experts + e];
-      const int count = entry;
-      entry = at;
-      at += count;
-    }
-    offsets[e] = rows.offsets[e] = min(sums[e], rows.capacity);
-  }
+  if (e < rows.num_experts) offsets[e] = rows.offsets[e] = min(sums[e], rows.capacity);
   if (e == 0) {
     offsets[rows.num_experts] = rows.offsets[rows.num_experts] = min(num_rows, rows.capacity);
     *rows.overflow = num_rows > rows.capacity ? 1 : 0;
@@ -114,7 +121,7 @@ __global__ void __launch_bounds__(kPlaceWarps * 32) place_slots(Rows rows, Routi
   if (chunk >= rows.num_chunks) return;
   int* next = next_rows + warp * rows.num_experts;
   const int* from = rows.counts + chunk * rows.num_experts;
-  for (int e = lane; e < rows.num_experts; e += 32) next[e] = from[e];
+  for (int e = lane; e < rows.num_experts; e += 32) next[e] = rows.offsets[e] + from[e];
   __syncwarp();
   const std::int64_t begin = chunk * rows.chunk_slots;
   const std::int64_t end = min(begin + rows.chunk_slots, static_cast<std::int64_t>(rows.num_slots));
@@ -143,7 +150,7 @@ __global__ void __launch_bounds__(kPlaceWarps * 32) place_slots(Rows rows, Routi
 }  // namespace
 
 int routing_chunk_slots(std::int64_t num_slots) {
-  constexpr std::int64_t kLeast = 1024, kMostChunks = 4096;
+  constexpr std::int64_t kLeast = 256, kMostChunks = 4096;
   const std::int64_t blocks = (num_slots + kLeast * kMostChunks - 1) / (kLeast * kMostChunks);
   return static_cast<int>(kLeast * std::max<std::int64_t>(blocks, 1));
 }
@@ -154,10 +161,13 @@ int max_row_tiles(std::int64_t rows, std::int64_t num_experts, int granule) {
 
 void build_rows(const Rows& rows, const RoutingInput& input, void* stream) {
   static cuda::Kernel<Rows, RoutingInput> count{"count_slots", count_slots};
+  static cuda::Kernel<Rows> chunks{"scan_chunks", scan_chunks};
   static cuda::Kernel<Rows> scan{"scan_experts", scan_experts};
   static cuda::Kernel<Rows, RoutingInput> place{"place_slots", place_slots,
                                                 kPlaceWarps * kMaxExperts * int{sizeof(int)}};
   count.launch(rows.num_chunks, kCountThreads, stream, rows, input);
+  chunks.launch((rows.num_experts * 32 + kCountThreads - 1) / kCountThreads, kCountThreads, stream,
+                rows);
   scan.launch(1, kScanThreads, stream, rows);
   place.launch((rows.num_chunks + kPlaceWarps - 1) / kPlaceWarps, kPlaceWarps * 32, stream, rows,
                input);

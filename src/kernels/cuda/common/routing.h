@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The routing index on the device: a stable counting sort in three launches, without the host. A
+// The routing index on the device: a stable counting sort in four launches, without the host. A
 // row's place depends on the indices alone.
 #pragma once
 

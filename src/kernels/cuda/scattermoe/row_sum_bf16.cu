@@ -13,25 +13,28 @@ namespace {
 using WideSum = TileConfig<2, 4, 64, 64, 4, 1>;
 using NarrowSum = TileConfig<4, 1, 32, 64, 4, 3>;
 
+// One operand: kWidth columns of a step's rows.
 template <int kWidth, int kThreads>
 struct SumOperandLoader {
   static constexpr int kRowChunks = kWidth / 8;
   static constexpr int kStep = kThreads / kRowChunks;  // rows between a thread's chunks
-  static constexpr int kChunks = kBlockK / kStep;
+  static constexpr int kCopies = kBlockK / kStep;
 
   const int* token_of;  // null: not gathered
   const bf16_t* data;
   std::int64_t stride;
   int row, end, count;
   bool whole;
-  int source[kChunks];  // of the next step: read ahead, as the copy's address waits for it
+  std::uint32_t to = 0;
+  int source[kCopies];  // of the step; -1 beyond the rows
+  int ahead[kCopies];   // of the next: read early, as a copy's address waits for it
 
   __device__ SumOperandLoader(
       const RowOperand& operand, const int* tokens, int begin, int end_row, int column0, int width)
       : token_of(operand.by_token ? tokens : nullptr), stride(operand.stride), end(end_row) {
     const int column = column0 + static_cast<int>(threadIdx.x) % kRowChunks * 8;
-    count = width - column;
-    data = static_cast<const bf16_t*>(operand.data) + (count > 0 ? column : 0);
+    count = clamp_to_8(width - column);
+    data = static_cast<const bf16_t*>(operand.data) + column;
     whole = on_16_bytes(operand.data) && stride % 8 == 0;
     row = begin + static_cast<int>(threadIdx.x) / kRowChunks;
     read_ahead();
@@ -39,22 +42,54 @@ struct SumOperandLoader {
 
   __device__ void read_ahead() {
 #pragma unroll
-    for (int i = 0; i < kChunks; ++i) {
+    for (int i = 0; i < kCopies; ++i) {
       const int at = row + i * kStep;
-      source[i] = at < end ? (token_of == nullptr ? at : token_of[at]) : -1;
+      ahead[i] = at < end ? (token_of == nullptr ? at : token_of[at]) : -1;
+    }
+    row += kBlockK;
+  }
+
+  __device__ std::uint32_t address(int i) const {
+    static_assert(kStep % 4 == 0);
+    const std::uint32_t flipped = kStep % 8 == 4 && i % 2 == 1 ? to ^ 64 : to;
+    return flipped + i * (kStep * kWidth * 2);
+  }
+
+  __device__ void begin(std::uint32_t tile) {
+    to = tile + row_major_offset<kWidth>(threadIdx.x / kRowChunks, threadIdx.x % kRowChunks);
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) source[i] = ahead[i];
+    read_ahead();
+    if (whole) return;
+#pragma unroll 1
+    for (int i = 0; i < kCopies; ++i) {
+      const int at = row - 2 * kBlockK + i * kStep;
+      const std::int64_t from = at >= end ? 0 : token_of == nullptr ? at : token_of[at];
+      copy_elements(address(i), data + from * stride, at < end ? count : 0);
     }
   }
 
-  __device__ void step(std::uint32_t tile) {
-    const int chunk = threadIdx.x % kRowChunks, first = threadIdx.x / kRowChunks;
-#pragma unroll
-    for (int i = 0; i < kChunks; ++i) {
-      const std::int64_t from = source[i] < 0 ? 0 : source[i];
-      copy_chunk(tile + row_major_offset<kWidth>(first + i * kStep, chunk), data + from * stride,
-                 source[i] < 0 ? 0 : count, whole);
-    }
-    row += kBlockK;
-    read_ahead();
+  __device__ void copy(int i) const {
+    if (!whole) return;
+    const std::int64_t from = max(source[i], 0);
+    copy_16_async(address(i), data + from * stride, source[i] < 0 ? 0 : count * 2);
+  }
+};
+
+template <class C>
+struct RowSumLoader {
+  using Left = SumOperandLoader<C::kRows, C::kThreads>;
+  using Right = SumOperandLoader<C::kColumns, C::kThreads>;
+  static constexpr int kCopies = Left::kCopies + Right::kCopies;
+  Left left;
+  Right right;
+
+  __device__ void begin(std::uint32_t a_tile, std::uint32_t b_tile) {
+    left.begin(a_tile);
+    right.begin(b_tile);
+  }
+  __device__ void copy(int i) const {
+    i < Left::kCopies ? left.copy(i) : right.copy(i - Left::kCopies);
   }
 };
 
@@ -80,14 +115,9 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocks)
 
   Sums<C> sums;
   sums.clear();
-  SumOperandLoader<C::kRows, C::kThreads> left(sum.left, sum.token_of, begin, end, row0, sum.m);
-  SumOperandLoader<C::kColumns, C::kThreads> right(sum.right, sum.token_of, begin, end, column0,
-                                                   sum.n);
-  run_steps<C, false, false>(sums, shared, (end - begin + kBlockK - 1) / kBlockK,
-                             [&](std::uint32_t a_tile, std::uint32_t b_tile) {
-                               left.step(a_tile);
-                               right.step(b_tile);
-                             });
+  RowSumLoader<C> loader{{sum.left, sum.token_of, begin, end, row0, sum.m},
+                         {sum.right, sum.token_of, begin, end, column0, sum.n}};
+  run_steps<C, false, false>(sums, shared, (end - begin + kBlockK - 1) / kBlockK, loader);
   stage_sums(sums, shared, [&](const float* staged, int first) {
     finish_sum<C::kWarpRows, C::kColumns, C::kThreads>(sum, staged, matrix, row0 + first, column0);
   });

@@ -40,13 +40,8 @@ __device__ inline int row_major_offset(int k, int chunk) {
   return k * (kWidth * 2) + ((chunk ^ (k & 7)) << 4);
 }
 
-// `count` elements of eight, the rest 0. `whole`: `from` is on 16 bytes.
-__device__ inline void copy_chunk(std::uint32_t to, const bf16_t* from, int count, bool whole) {
-  count = count < 0 ? 0 : count > 8 ? 8 : count;
-  if (whole) {
-    copy_16_async(to, from, count * 2);
-    return;
-  }
+// `count` elements of eight from any address, the rest 0: not asynchronous.
+__device__ inline void copy_elements(std::uint32_t to, const bf16_t* from, int count) {
   const auto* bits = reinterpret_cast<const std::uint16_t*>(from);
   std::uint32_t word[4] = {0, 0, 0, 0};
 #pragma unroll
@@ -55,6 +50,35 @@ __device__ inline void copy_chunk(std::uint32_t to, const bf16_t* from, int coun
   }
   store_16_shared(to, make_uint4(word[0], word[1], word[2], word[3]));
 }
+
+__device__ inline int clamp_to_8(int count) { return min(max(count, 0), 8); }
+
+// One warp's operands of 16 k, as ldmatrix reads them. Offsets in a tile are worked out once: what
+// depends on the block of 16 rows and on k is then added or flipped in.
+template <int kBlocks, int kWidth, bool kKMajor, bool kIsA>
+struct Operand {
+  std::uint32_t at[kBlocks][4];
+
+  // Of the warp's rows from `first`.
+  __device__ static std::uint32_t offset(int first) {
+    const int lane = threadIdx.x % 32, matrix = lane / 8, in_matrix = lane % 8;
+    // ldmatrix's four 8 x 8 matrices: a's go down the rows first, b's along k.
+    const int low = matrix & 1, high = matrix >> 1;
+    const int row_half = kIsA ? low : high, k_half = kIsA ? high : low;
+    if constexpr (kKMajor) {
+      return static_cast<std::uint32_t>(k_major_offset(first + row_half * 8 + in_matrix, k_half));
+    } else {
+      return static_cast<std::uint32_t>(
+          row_major_offset<kWidth>(k_half * 8 + in_matrix, first / 8 + row_half));
+    }
+  }
+  // Block i of the 16 k from k_block * 16.
+  __device__ void load(std::uint32_t tile, std::uint32_t offset, int k_block, int i) {
+    const std::uint32_t moved = kKMajor ? (offset ^ (k_block << 5)) + i * 16 * kBlockK * 2
+                                        : (offset ^ (i << 5)) + k_block * 16 * kWidth * 2;
+    load_matrices<!kKMajor>(at[i], tile + moved);
+  }
+};
 
 template <class C>
 struct Sums {
@@ -72,40 +96,12 @@ struct Sums {
     }
   }
 
-  // The warp's part of one stage.
-  template <bool kAKMajor, bool kBKMajor>
-  __device__ void multiply(std::uint32_t a_tile, std::uint32_t b_tile) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const int m0 = warp / C::kWarpsN * C::kWarpRows, n0 = warp % C::kWarpsN * C::kWarpColumns;
-    const int matrix = lane / 8, in_matrix = lane % 8;
+  // Block m of 16 rows.
+  template <class A, class B>
+  __device__ void multiply(const A& a, const B& b, int m) {
 #pragma unroll
-    for (int kk = 0; kk < kBlockK / 16; ++kk) {
-      std::uint32_t a[kM][4], b[kN / 2][4];
-#pragma unroll
-      for (int m = 0; m < kM; ++m) {
-        const int row = m0 + m * 16;
-        const int offset =
-            kAKMajor ? k_major_offset(row + (matrix & 1) * 8 + in_matrix, kk * 2 + (matrix >> 1))
-                     : row_major_offset<C::kRows>(kk * 16 + (matrix >> 1) * 8 + in_matrix,
-                                                  row / 8 + (matrix & 1));
-        load_matrices<!kAKMajor>(a[m], a_tile + offset);
-      }
-#pragma unroll
-      for (int n = 0; n < kN / 2; ++n) {
-        const int column = n0 + n * 16;
-        const int offset =
-            kBKMajor ? k_major_offset(column + (matrix >> 1) * 8 + in_matrix, kk * 2 + (matrix & 1))
-                     : row_major_offset<C::kColumns>(kk * 16 + (matrix & 1) * 8 + in_matrix,
-                                                     column / 8 + (matrix >> 1));
-        load_matrices<!kBKMajor>(b[n], b_tile + offset);
-      }
-#pragma unroll
-      for (int m = 0; m < kM; ++m) {
-#pragma unroll
-        for (int n = 0; n < kN; ++n) {
-          multiply_add(at[m][n], a[m], b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
-        }
-      }
+    for (int n = 0; n < kN; ++n) {
+      multiply_add(at[m][n], a.at[m], b.at[n / 2][n % 2 * 2], b.at[n / 2][n % 2 * 2 + 1]);
     }
   }
 
@@ -126,22 +122,79 @@ struct Sums {
   }
 };
 
-// Runs `steps` steps of kBlockK; load(a_tile, b_tile) brings the next one, in order.
+// Runs `steps` steps of kBlockK. `load` brings one step after the other: begin(a_tile, b_tile),
+// then copy(i) for i < kCopies. Copies into shared memory and reads from it (16 k ahead of the
+// products that use them) are spread among the products: with two warps a scheduler nothing else
+// hides them.
 template <class C, bool kAKMajor, bool kBKMajor, class Load>
-__device__ inline void run_steps(Sums<C>& sums, unsigned char* shared, int steps, Load&& load) {
+__device__ inline void run_steps(Sums<C>& sums, unsigned char* shared, int steps, Load& load) {
+  static_assert(kBlockK == 32);
+  constexpr int kM = Sums<C>::kM, kBBlocks = Sums<C>::kN / 2;
+  using A = Operand<kM, C::kRows, kAKMajor, true>;
+  using B = Operand<kBBlocks, C::kColumns, kBKMajor, false>;
   const std::uint32_t base = shared_address(shared);
-  const auto load_stage = [&](int step) {
-    const std::uint32_t a_tile = base + step % C::kStages * C::kStageBytes;
-    if (step < steps) load(a_tile, a_tile + C::kABytes);
-    commit_copies();  // empty groups keep the count of those in flight
+  const int warp = threadIdx.x / 32;
+  const std::uint32_t a_offset = A::offset(warp / C::kWarpsN * C::kWarpRows);
+  const std::uint32_t b_offset = B::offset(warp % C::kWarpsN * C::kWarpColumns);
+  const auto stage_of = [&](int step) {
+    return base + static_cast<unsigned>(step) % C::kStages * C::kStageBytes;
   };
-  for (int step = 0; step < C::kStages - 1; ++step) load_stage(step);
+  for (int step = 0; step < C::kStages - 1; ++step) {
+    if (step < steps) {
+      load.begin(stage_of(step), stage_of(step) + C::kABytes);
+#pragma unroll
+      for (int i = 0; i < Load::kCopies; ++i) load.copy(i);
+    }
+    commit_copies();  // empty groups keep the count of those in flight
+  }
+  wait_for_copies<C::kStages - 2>();
+  __syncthreads();
+  A a[2];
+  B b[2];
+  if (steps > 0) {
+#pragma unroll
+    for (int i = 0; i < kM; ++i) a[0].load(base, a_offset, 0, i);
+#pragma unroll
+    for (int i = 0; i < kBBlocks; ++i) b[0].load(base + C::kABytes, b_offset, 0, i);
+  }
+#pragma unroll 1
   for (int step = 0; step < steps; ++step) {
+    const std::uint32_t now = stage_of(step), next = stage_of(step + 1);
+    const bool more = step + C::kStages - 1 < steps;
+    if (more) {  // all have left the stage that it fills
+      const std::uint32_t filled = stage_of(step + C::kStages - 1);
+      load.begin(filled, filled + C::kABytes);
+    }
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+      a[1].load(now, a_offset, 1, m);
+#pragma unroll
+      for (int i = m * kBBlocks / kM; i < (m + 1) * kBBlocks / kM; ++i) {
+        b[1].load(now + C::kABytes, b_offset, 1, i);
+      }
+      sums.multiply(a[0], b[0], m);
+#pragma unroll
+      for (int i = m * Load::kCopies / kM; i < (m + 1) * Load::kCopies / kM; ++i) {
+        if (more) load.copy(i);
+      }
+    }
+    commit_copies();
+    sums.multiply(a[1], b[1], 0);
     wait_for_copies<C::kStages - 2>();
-    __syncthreads();  // the step has arrived for all, and all have left the stage before it
-    load_stage(step + C::kStages - 1);
-    const std::uint32_t a_tile = base + step % C::kStages * C::kStageBytes;
-    sums.template multiply<kAKMajor, kBKMajor>(a_tile, a_tile + C::kABytes);
+    __syncthreads();  // the next step has arrived for all
+#pragma unroll
+    for (int m = 1; m < kM; ++m) {  // what is read here is of no use after the last step
+      constexpr int kSlots = kM - 1;
+#pragma unroll
+      for (int i = (m - 1) * kM / kSlots; i < m * kM / kSlots; ++i) {
+        a[0].load(next, a_offset, 0, i);
+      }
+#pragma unroll
+      for (int i = (m - 1) * kBBlocks / kSlots; i < m * kBBlocks / kSlots; ++i) {
+        b[0].load(next + C::kABytes, b_offset, 0, i);
+      }
+      sums.multiply(a[1], b[1], m);
+    }
   }
   wait_for_copies<0>();
   __syncthreads();
