@@ -59,10 +59,10 @@ std::vector<std::int64_t> make_index(const Case& c, std::uint64_t seed) {
         index[slot] = num_experts - 1;
         break;
       case Routing::kZipf:
-        index[slot] = static_cast<std::int64_t>(
-                          std::pow(static_cast<double>(num_experts),
-                                   static_cast<double>(rng.uniform(5000 + slot)))) -
-                      1;
+        index[slot] =
+            static_cast<std::int64_t>(std::pow(static_cast<double>(num_experts),
+                                               static_cast<double>(rng.uniform(5000 + slot)))) -
+            1;
         index[slot] = std::min(index[slot], num_experts - 1);
         break;
       case Routing::kSkipped:
