@@ -104,7 +104,8 @@ TEST_P(every_implementation, gives_the_same_bits_wherever_its_tensors_lie) {
       const std::int64_t element = dtype_size(c.request.compute_dtype);
       Buffer hidden(count, c.request.compute_dtype, shift * element);
       Buffer output(count, c.request.compute_dtype, shift * element);
-      Guarded saved(sizes.saved_bytes, 16 * shift), scratch(sizes.forward_scratch_bytes, 16 * shift);
+      Guarded saved(sizes.saved_bytes, 16 * shift),
+          scratch(sizes.forward_scratch_bytes, 16 * shift);
       ForwardArgs args{problem.inputs(), output.bytes.data(), saved.span(), scratch.span()};
       std::memcpy(hidden.bytes.data(), args.inputs.hidden, hidden.bytes.size());
       args.inputs.hidden = hidden.bytes.data();
