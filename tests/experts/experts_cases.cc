@@ -170,9 +170,9 @@ void add_routing(std::vector<Case>& cases) {
 void add_sizes(std::vector<Case>& cases) {
   const struct {
     std::int64_t hidden, inter, tokens;
-  } sizes[] = {{1, 1, 3},     {7, 5, 4},      {33, 17, 40}, {16, 64, 70}, {65, 3, 29}, {530, 9, 30},
-               {9, 530, 30},  {270, 140, 25}, {33, 17, 8},  {65, 3, 16},  {530, 9, 7}, {9, 530, 5},
-               {270, 140, 6}, {600, 1100, 2}, {2, 2070, 3}, {2070, 2, 3}};
+  } sizes[] = {{1, 1, 3},    {7, 5, 4},    {33, 17, 40},   {16, 64, 70}, {65, 3, 29},
+               {530, 9, 30}, {9, 530, 30}, {270, 140, 25}, {33, 17, 8},  {65, 3, 16},
+               {530, 9, 7},  {9, 530, 5},  {270, 140, 6},  {2, 2070, 3}, {2070, 2, 3}};
   for (const auto& one : sizes) {
     cases.push_back(plain(str("size_h", one.hidden, "_i", one.inter, "_t", one.tokens),
                           sized(one.hidden, one.inter, one.tokens)));
