@@ -36,10 +36,16 @@ TEST_P(gpu_conformance, matches_the_oracle_and_repeats) {
   c.request.implementation = std::get<0>(GetParam());
   c.request.device = Device::kCuda;
   if (c.request.implementation == "sonicmoe") {
-    // What it asks for, beside the sizes of the case where those are refused.
+    // What it asks for, beside the sizes of the case where those are refused. Not where the
+    // activation has a kink: there the bound holds for the sizes that the case was made with, a
+    // value on the other side of the kink being as good.
+    const ActivationSpec& act = c.request.activation;
+    const bool kink = act.gate_max || act.up_limit || act.kind == ActivationKind::kRelu;
     c.request.aligned_weights = true;
-    c.request.hidden = (c.request.hidden + 7) / 8 * 8;
-    c.request.inter = (c.request.inter + 15) / 16 * 16;
+    if (!kink) {
+      c.request.hidden = (c.request.hidden + 7) / 8 * 8;
+      c.request.inter = (c.request.inter + 7) / 8 * 8;
+    }
   }
   for (const Verdict& verdict : explain_experts(c.request)) {
     if (verdict.name == c.request.implementation && !verdict.accepted) {
