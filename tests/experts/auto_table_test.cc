@@ -50,7 +50,7 @@ TEST(auto_table, goes_by_rows_per_expert_where_rows_are_wide) {
   EXPECT_EQ(plan_experts(mixtral(1)).implementation(), "batched_mm");
   EXPECT_EQ(plan_experts(mixtral(8)).implementation(), "batched_mm");
   EXPECT_EQ(plan_experts(mixtral(16)).implementation(), "scattermoe");
-  EXPECT_EQ(plan_experts(mixtral(16, DType::kF32)).implementation(), "batched_mm");
+  EXPECT_EQ(plan_experts(mixtral(16, DType::kF32)).implementation(), "scattermoe");
   // One token, however few experts there are.
   EXPECT_EQ(plan_experts(sized(1, 8, 4096, 14336, 1, DType::kBF16)).implementation(), "batched_mm");
 }
