@@ -5,6 +5,7 @@
 #include "core/text.h"
 #include "experts/batched_mm/passes.h"
 #include "experts/implementation.h"
+#include "experts/sizes.h"
 
 namespace moesmith::experts::batched_mm {
 
@@ -25,22 +26,14 @@ std::string describe(const ExpertsRequest&) {
 }
 
 ExpertsSizes sizes(const ExpertsRequest& request, std::int64_t num_tokens, int num_threads) {
-  ExpertsSizes result;
-  const auto measure = [&]<class T>() {
-    Carver forward, backward;
-    Work<T>::carve_forward(forward, request, num_tokens, num_threads);
-    result.forward_scratch_bytes = forward.used();
-    if (!request.wanted.any()) return;
-    Work<T>::carve_backward(backward, request, num_tokens, num_threads);
-    result.backward_scratch_bytes = backward.used();
-    result.saved_bytes = SavedState::bytes(request, row_capacity(request, num_tokens));
-  };
-  if (request.compute_dtype == DType::kBF16) {
-    measure.template operator()<bf16>();
-  } else {
-    measure.template operator()<float>();
-  }
-  return result;
+  return sizes_by_carving(
+      request, num_tokens,
+      [&]<class T>(Carver& carver) {
+        Work<T>::carve_forward(carver, request, num_tokens, num_threads);
+      },
+      [&]<class T>(Carver& carver) {
+        Work<T>::carve_backward(carver, request, num_tokens, num_threads);
+      });
 }
 
 void forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool) {

@@ -4,6 +4,7 @@
 #include "experts/grouped_mm/passes.h"
 #include "experts/grouped_mm/product.h"
 #include "experts/implementation.h"
+#include "experts/sizes.h"
 
 namespace moesmith::experts::grouped_mm {
 
@@ -27,22 +28,14 @@ std::string describe(const ExpertsRequest& request) {
 }
 
 ExpertsSizes sizes(const ExpertsRequest& request, std::int64_t num_tokens, int num_threads) {
-  ExpertsSizes result;
-  const auto measure = [&]<class T>() {
-    Carver forward, backward;
-    ForwardWork<T>::carve(forward, request, num_tokens, num_threads);
-    result.forward_scratch_bytes = forward.used();
-    if (!request.wanted.any()) return;
-    BackwardWork<T>::carve(backward, request, num_tokens, num_threads);
-    result.backward_scratch_bytes = backward.used();
-    result.saved_bytes = SavedState::bytes(request, row_capacity(request, num_tokens));
-  };
-  if (request.compute_dtype == DType::kBF16) {
-    measure.template operator()<bf16>();
-  } else {
-    measure.template operator()<float>();
-  }
-  return result;
+  return sizes_by_carving(
+      request, num_tokens,
+      [&]<class T>(Carver& carver) {
+        ForwardWork<T>::carve(carver, request, num_tokens, num_threads);
+      },
+      [&]<class T>(Carver& carver) {
+        BackwardWork<T>::carve(carver, request, num_tokens, num_threads);
+      });
 }
 
 void forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool) {

@@ -20,7 +20,7 @@ inline constexpr std::int64_t kColumnGrain = 16;  // strips begin at multiples o
 // Words of k that are packed and multiplied at once, and the columns of a block. B whose columns
 // are contiguous along k (x W^T) is read down its columns: long runs of k, few columns. Else (dy W)
 // it is read along its rows, more columns wide, since a page of memory holds but a row or two. Two
-// slices, with what is fetched for the second, take half of an L2 of 1 MiB.
+// packed slices fit an L2 of 1 MiB. Results depend on the words, not on the columns.
 inline constexpr std::int64_t kLongChunk = 512, kLongColumns = 128;
 inline constexpr std::int64_t kWideChunk = 192, kWideColumns = 256;
 // A later term of at most so many words (LoRA's) is multiplied together with the chunk before it.
@@ -59,16 +59,12 @@ struct Strip {
 struct Term {
   RowSource a;
   std::int64_t k = 0;
-  std::int64_t chunk = 0;  // words of k at once; 0: as B lies. Results depend on it
   Strip strips[2];
   int num_strips = 0;
 
   std::int64_t columns() const { return strips[num_strips - 1].end(); }
   std::int64_t words(const kernels::cpu::Tile& tile) const { return ceil_div(k, tile.k_unit()); }
-  std::int64_t chunk_words() const {
-    if (chunk != 0) return chunk;
-    return along_k(strips[0].b) ? kLongChunk : kWideChunk;
-  }
+  std::int64_t chunk_words() const { return along_k(strips[0].b) ? kLongChunk : kWideChunk; }
 };
 
 struct Block {
