@@ -54,6 +54,8 @@ struct GemmParams {
   OperandPlace place_b, place_factor;
   const RowTile* tiles;
   const int* num_tiles;
+  int* next_tile;             // tiles taken beyond each block's first; 0 between launches
+  int* blocks_done;           // blocks that have seen the last tile; 0 between launches
   const int* row_token;       // gathered A
   const __nv_bfloat16* x;     // gathered A
   std::uint32_t x_stride_16;  // its row stride, in units of 16 bytes
@@ -98,6 +100,43 @@ __device__ __forceinline__ TilePlace tile_place(const GemmParams& p, int index, 
     place.rows = max(0, min(each, tile.z - first));
   }
   return place;
+}
+
+// Shared-memory addresses of the barriers and of the two slots in which the producer tells which
+// tile comes next.
+struct SharedMap {
+  std::uint32_t full, empty;            // [stages]
+  std::uint32_t tile_full, tile_empty;  // [2]
+  std::uint32_t tile_index;             // [2], for the consumers
+  std::uint32_t own_index;              // [2], among the producers
+  std::uint32_t ring;
+
+  __device__ __forceinline__ SharedMap(std::uint32_t base, int stages)
+      : full(base),
+        empty(full + 8 * stages),
+        tile_full(empty + 8 * stages),
+        tile_empty(tile_full + 16),
+        tile_index(tile_empty + 16),
+        own_index(tile_index + 8),
+        ring((own_index + 8 + 1023) & ~1023u) {}
+};
+
+__device__ __forceinline__ void store_shared(std::uint32_t to, int value) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+}
+__device__ __forceinline__ int load_shared(std::uint32_t from) {
+  int value;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
+  return value;
+}
+
+// The last block to leave puts the counters back.
+__device__ __forceinline__ void leave(const GemmParams& p) {
+  __threadfence();
+  if (atomicAdd(p.blocks_done, 1) == static_cast<int>(gridDim.x) - 1) {
+    *p.next_tile = 0;
+    *p.blocks_done = 0;
+  }
 }
 
 // The ring's position: which stage, and which time round.
@@ -187,11 +226,9 @@ __device__ __forceinline__ void gather_a(const GemmParams& p,
 }
 
 template <int kN, Major kMajor, bool kGather, int kCluster>
-__device__ __forceinline__ void produce(const GemmParams& p,
-                                        std::uint32_t ring,
-                                        std::uint32_t full,
-                                        std::uint32_t empty) {
+__device__ __forceinline__ void produce(const GemmParams& p, const SharedMap& map) {
   constexpr int kCount = kStages<kN>;
+  const std::uint32_t ring = map.ring, full = map.full, empty = map.empty;
   const int thread = threadIdx.x;
   if (!kGather && thread != 0) return;
   const int total_rows = *p.num_tiles;
@@ -203,7 +240,14 @@ __device__ __forceinline__ void produce(const GemmParams& p,
   const int lane_row = thread / 8;
   const std::uint32_t to_in_stage = lane_row * 128 + (((thread & 7) ^ (lane_row & 7)) << 4);
   RingPosition at{0, 1};
-  for (int index = blockIdx.x / kCluster; index < total; index += gridDim.x / kCluster) {
+  const int tell_at = min(4, blocks - 1);
+  int index = blockIdx.x / kCluster;
+  for (int turn = 0; index < total; ++turn) {
+    // Blocks take tiles in order as they come free, so that those which share operands run at the
+    // same time and find them in L2. A cluster's blocks share by multicast: fixed steps do.
+    int next = index + gridDim.x / kCluster;
+    if (kCluster == 1 && thread == 0)
+      next = static_cast<int>(gridDim.x) + atomicAdd(p.next_tile, 1);
     const TilePlace place = tile_place<kCluster>(p, index, total_rows);
     const int2 places = operand_places(p.place_b, place.expert);
     const int2 factor_places = operand_places(p.place_factor, place.expert);
@@ -224,6 +268,12 @@ __device__ __forceinline__ void produce(const GemmParams& p,
       const std::uint32_t barrier = full + at.stage * 8;
       barrier_wait(empty + at.stage * 8, at.parity);
       const bool is_main = block < main_blocks;
+      if (kCluster == 1 && thread == 0 && block == tell_at) {
+        const int slot = turn & 1;
+        barrier_wait(map.tile_empty + 8 * slot, ((turn >> 1) & 1) ^ 1);
+        store_shared(map.tile_index + 4 * slot, next);
+        barrier_arrive(map.tile_full + 8 * slot);
+      }
       if (thread == 0) {
         const bool copies_a = !kGather || !is_main;
         barrier_arrive_expect(barrier, kN * kBlockK * 2 + (copies_a ? kBytesA : 0));
@@ -249,7 +299,15 @@ __device__ __forceinline__ void produce(const GemmParams& p,
       }
       at.advance<kCount>();
     }
+    if constexpr (kGather && kCluster == 1) {
+      const std::uint32_t slot = map.own_index + 4 * (turn & 1);
+      if (thread == 0) store_shared(slot, next);
+      asm volatile("bar.sync 1, 128;" ::: "memory");
+      next = load_shared(slot);
+    }
+    index = next;
   }
+  if (kCluster == 1 && thread == 0) leave(p);
 }
 
 template <int kN, Major kMajor>
@@ -273,10 +331,9 @@ __device__ __forceinline__ void release(std::uint32_t empty) {
 template <int kN, Major kMajor, int kCluster, class Epilogue>
 __device__ __forceinline__ void consume(const GemmParams& p,
                                         const typename Epilogue::Params& epilogue,
-                                        std::uint32_t ring,
-                                        std::uint32_t full,
-                                        std::uint32_t empty) {
+                                        const SharedMap& map) {
   constexpr int kCount = kStages<kN>;
+  const std::uint32_t ring = map.ring, full = map.full, empty = map.empty;
   const int group = threadIdx.x / 128 - 1;
   const int lane = threadIdx.x & 31;
   const int total_rows = *p.num_tiles;
@@ -288,16 +345,27 @@ __device__ __forceinline__ void consume(const GemmParams& p,
   int index = blockIdx.x / kCluster;
   if (index >= total) return;
   TilePlace place = tile_place<kCluster>(p, index, total_rows);
-  while (index < total) {
-    index += step;
+  for (int turn = 0; index < total; ++turn) {
     TilePlace next{};
-    if (index < total) next = tile_place<kCluster>(p, index, total_rows);
+    const auto see_next = [&] {
+      if constexpr (kCluster == 1) {
+        const int slot = turn & 1;
+        barrier_wait(map.tile_full + 8 * slot, (turn >> 1) & 1);
+        index = load_shared(map.tile_index + 4 * slot);
+        __syncwarp();
+        if (lane == 0) barrier_arrive(map.tile_empty + 8 * slot);
+      } else {
+        index += step;
+      }
+      if (index < total) next = tile_place<kCluster>(p, index, total_rows);
+    };
     if (place.rows <= group * 64) {
       for (int block = 0; block < main_blocks + factor_blocks; ++block) {
         barrier_wait(full + at.stage * 8, at.parity);
         release<kCluster>(empty + at.stage * 8);
         at.advance<kCount>();
       }
+      see_next();
       place = next;
       continue;
     }
@@ -324,6 +392,7 @@ __device__ __forceinline__ void consume(const GemmParams& p,
     }
     wgmma_wait<0>();
     release<kCluster>(previous);
+    see_next();
     for (int block = 0; block < factor_blocks; ++block) {
       const std::uint32_t stage = ring + at.stage * kStageBytes<kN>;
       const std::uint64_t a = operand_k_major(stage + group * 64 * kBlockK * 2);
@@ -355,14 +424,16 @@ __global__ void __launch_bounds__(kThreads, 1)
                     const __grid_constant__ typename Epilogue::Params epilogue) {
   extern __shared__ std::uint8_t shared[];
   constexpr int kCount = kStages<kN>;
-  const std::uint32_t base = shared_address(shared);
-  const std::uint32_t full = base, empty = base + 8 * kCount;
-  const std::uint32_t ring = (base + 16 * kCount + 1023) & ~1023u;
+  const SharedMap map(shared_address(shared), kCount);
   if (threadIdx.x == 0) {
     tensor_map_prefetch(&p.b);
     for (int i = 0; i < kCount; ++i) {
-      barrier_init(full + 8 * i, kGather ? 129 : 1);
-      barrier_init(empty + 8 * i, 8 * kCluster);
+      barrier_init(map.full + 8 * i, kGather ? 129 : 1);
+      barrier_init(map.empty + 8 * i, 8 * kCluster);
+    }
+    for (int i = 0; i < 2; ++i) {
+      barrier_init(map.tile_full + 8 * i, 1);
+      barrier_init(map.tile_empty + 8 * i, 8);
     }
     barrier_init_fence();
   }
@@ -373,10 +444,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   if (threadIdx.x < 128) {
     registers_give<kProducerRegisters<kGather>>();
-    produce<kN, kMajor, kGather, kCluster>(p, ring, full, empty);
+    produce<kN, kMajor, kGather, kCluster>(p, map);
   } else {
     registers_take<kConsumerRegisters<kGather>>();
-    consume<kN, kMajor, kCluster, Epilogue>(p, epilogue, ring, full, empty);
+    consume<kN, kMajor, kCluster, Epilogue>(p, epilogue, map);
   }
   if constexpr (kCluster == 2) {
     __syncwarp();

@@ -97,6 +97,8 @@ void launch_product(const Product& product,
   const TileTable table = tile_table(rows);
   p.tiles = kCluster == 2 ? table.chunks : table.tiles;
   p.num_tiles = kCluster == 2 ? table.num_chunks : table.num_tiles;
+  p.next_tile = table.counters;
+  p.blocks_done = table.counters + 1;
   p.row_token = rows.row_token;
   p.x = static_cast<const __nv_bfloat16*>(product.gathered);
   p.x_stride_16 = static_cast<std::uint32_t>(product.depth / 8);

@@ -27,6 +27,7 @@ struct TileTable {
   int* num_tiles;
   int* num_chunks;
   int* first_chunk;  // [E + 1]
+  int* counters;     // [2]: of the products; 0 between launches
 };
 TileTable tile_table(const Rows& rows);
 

@@ -39,6 +39,14 @@ __device__ __forceinline__ std::uint32_t swizzled(std::uint32_t base, int row, i
   return base + row * 128 + ((piece ^ (row & 7)) << 4);
 }
 
+// The address of a 16-byte piece of a row of kRank numbers, so that 8 rows' same piece lies in 8
+// different banks.
+template <int kRank>
+__device__ __forceinline__ std::uint32_t narrow_piece(std::uint32_t base, int row, int piece) {
+  constexpr int kPieces = kRank / 8;
+  return base + row * kRank * 2 + ((piece ^ (row / (8 / kPieces) % kPieces)) << 4);
+}
+
 template <int kRank>
 struct Block {
   static constexpr int kStage = kPBytes + kRank * kCols * 2;
@@ -106,7 +114,8 @@ struct Block {
           value = pack_bf16(w * low_bf16(value), w * high_bf16(value));
         }
       }
-      asm volatile("st.shared.b32 [%0], %1;" ::"r"(n_tile + i * 4), "r"(value) : "memory");
+      const std::uint32_t to = narrow_piece<kRank>(n_tile, row, word / 4) + word % 4 * 4;
+      asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
     }
   }
 
@@ -139,7 +148,7 @@ struct Block {
   __device__ void load_left(std::uint32_t (&a)[4], int k16, int r) const {
     const int lane = threadIdx.x & 31;
     const int row = k16 * 16 + (lane & 7) + (lane / 16) * 8;
-    load_matrix_4_transposed(a, n_tile + row * kRank * 2 + r * 32 + ((lane / 8) & 1) * 16);
+    load_matrix_4_transposed(a, narrow_piece<kRank>(n_tile, row, 2 * r + ((lane / 8) & 1)));
   }
 
   // The warp's 8 columns of n^T p, stored at once.

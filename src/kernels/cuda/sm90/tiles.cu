@@ -65,6 +65,8 @@ __global__ void __launch_bounds__(kScanThreads)
     *table.num_tiles = tiles_before;
     *table.num_chunks = chunks_before;
     table.first_chunk[num_experts] = chunks_before;
+    table.counters[0] = 0;
+    table.counters[1] = 0;
   }
 }
 
@@ -82,7 +84,7 @@ std::int64_t max_chunks(std::int64_t max_rows, std::int64_t num_experts) {
 std::int64_t tile_bytes(std::int64_t max_rows, std::int64_t num_experts) {
   const std::int64_t entries = max_tiles(max_rows, num_experts) + max_chunks(max_rows, num_experts);
   return rounded(entries * static_cast<std::int64_t>(sizeof(RowTile))) +
-         rounded((num_experts + 3) * 4);
+         rounded((num_experts + 5) * 4);
 }
 
 TileTable tile_table(const Rows& rows) {
@@ -92,7 +94,8 @@ TileTable tile_table(const Rows& rows) {
   auto* entries = reinterpret_cast<RowTile*>(bytes);
   auto* numbers = reinterpret_cast<int*>(
       bytes + rounded((tiles + chunks) * static_cast<std::int64_t>(sizeof(RowTile))));
-  return {entries, entries + tiles, numbers, numbers + 1, numbers + 2};
+  return {entries,     entries + tiles, numbers,
+          numbers + 1, numbers + 2,     numbers + 3 + rows.num_experts};
 }
 
 void build_tiles(const Rows& rows, void* tiles, cudaStream_t stream) {
