@@ -217,7 +217,8 @@ void run_backward(const ExpertsRequest& request,
   const cuda::DeviceGuard guard(stream.device);
   const ExpertsInputs& inputs = args.inputs;
   Carver carver(args.scratch.data());
-  const Work work = Work::backward(carver, request, inputs.num_tokens);
+  Work work = Work::backward(carver, request, inputs.num_tokens);
+  work.use_factors(request, inputs);
   const SavedState saved =
       SavedState::at(args.saved.data(), request, row_capacity(request, inputs.num_tokens));
   const Layer layer{request, inputs, work, stream.stream};

@@ -14,7 +14,8 @@ void run_forward(const ExpertsRequest& request, const ForwardArgs& args, const C
   const cuda::DeviceGuard guard(stream.device);
   const ExpertsInputs& inputs = args.inputs;
   Carver carver(args.scratch.data());
-  const Work work = Work::forward(carver, request, inputs.num_tokens);
+  Work work = Work::forward(carver, request, inputs.num_tokens);
+  work.use_factors(request, inputs);
   const SavedState saved =
       SavedState::at(args.saved.data(), request, row_capacity(request, inputs.num_tokens));
   const Layer layer{request, inputs, work, stream.stream};

@@ -32,10 +32,11 @@ void Layer::prepare() const {
   const auto pack = [&](const LoraSpec& lora, const LoraFactors& factors, const Factors& packed,
                         std::int64_t in, std::int64_t out) {
     if (lora.lora_rank == 0) return;
-    gpu::pack_lora({factors.a, factors.b, lora.dtype == DType::kF32,
-                    static_cast<int>(lora.lora_rank), packed.padded_rank, work.rows.num_experts, in,
-                    out, request.transposed, packed.a, packed.b, f32()},
-                   stream);
+    gpu::pack_lora(
+        {factors.a, factors.b, lora.dtype == DType::kF32, static_cast<int>(lora.lora_rank),
+         packed.padded_rank, work.rows.num_experts, in, out, request.transposed,
+         packed.a_in_place ? nullptr : packed.a, packed.b, f32()},
+        stream);
   };
   pack(request.gate_up_lora, inputs.gate_up_lora, work.lora_1, request.hidden,
        request.gate_up_width());

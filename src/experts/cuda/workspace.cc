@@ -7,6 +7,7 @@
 #include "kernels/cuda/common/routing.h"
 
 namespace moesmith::experts::on_cuda {
+
 namespace gpu = kernels::gpu;
 
 gpu::Rows carve_rows(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens) {
@@ -47,7 +48,7 @@ Factors carve_factors(Carver& carver,
   const std::int64_t rank = padded_lora_rank(lora), size = dtype_size(request.compute_dtype);
   if (rank == 0) return {};
   const std::int64_t per_column = checked_mul(checked_mul(request.num_experts, rank), size);
-  return {static_cast<int>(rank), carver.bytes(checked_mul(per_column, in)),
+  return {static_cast<int>(rank), false, carver.bytes(checked_mul(per_column, in)),
           carver.bytes(checked_mul(per_column, out))};
 }
 
@@ -87,6 +88,19 @@ std::int64_t part_elements(const ExpertsRequest& request, const Work& work) {
 bool on_tensor_cores(const ExpertsRequest& request, bool base_weight) {
   return request.compute_dtype == DType::kBF16 &&
          (!base_weight || request.weight_dtype == DType::kBF16);
+}
+
+void Work::use_factors(const ExpertsRequest& request, const ExpertsInputs& inputs) {
+  const auto use = [&](Factors& factors, const LoraSpec& lora, const LoraFactors& given) {
+    if (request.transposed || lora.lora_rank != factors.padded_rank ||
+        lora.dtype != request.compute_dtype) {
+      return;
+    }
+    factors.a_in_place = true;
+    factors.a = const_cast<void*>(given.a);
+  };
+  use(lora_1, request.gate_up_lora, inputs.gate_up_lora);
+  use(lora_2, request.down_lora, inputs.down_lora);
 }
 
 Work Work::forward(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens) {

@@ -15,6 +15,7 @@ namespace moesmith::experts::on_cuda {
 // Packed factors of one projection; transposed with the base weights.
 struct Factors {
   int padded_rank = 0;
+  bool a_in_place = false;  // `a` is the caller's, which lies as a packed copy would
   void* a = nullptr;
   void* b = nullptr;
 };
@@ -42,6 +43,9 @@ struct Work {
   float* d_weights = nullptr;  // [rows, d_weight_tiles]: parts of <dA', a>
   float* parts = nullptr;      // the largest of the sums over rows, by tile
   int d_weight_tiles = 0;
+
+  // Where PEFT's A needs no packing, takes the caller's.
+  void use_factors(const ExpertsRequest& request, const ExpertsInputs& inputs);
 
   static Work forward(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens);
   static Work backward(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens);

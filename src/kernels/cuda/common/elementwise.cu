@@ -155,9 +155,9 @@ __global__ void __launch_bounds__(kThreads)
   if (row >= rows.offsets[rows.num_experts]) return;
   const T* from = h + row * (act.gated ? 2 * inter : inter);
   const bool pairs = act.gated && act.interleaved;
-  const float gate = to_float(from[pairs ? 2 * i : i]);
-  const float up = act.gated ? to_float(from[pairs ? 2 * i + 1 : inter + i]) : 0.0f;
-  const T value = from_float<T>(activation_point(act, gate, up).value);
+  const float gate[1] = {to_float(from[pairs ? 2 * i : i])};
+  const float up[1] = {act.gated ? to_float(from[pairs ? 2 * i + 1 : inter + i]) : 0.0f};
+  const T value = from_float<T>(activation_points(act, gate, up).value[0]);
   if (a != nullptr) a[at] = value;
   if (weighted_a != nullptr) {
     weighted_a[at] = from_float<T>(rows.weight_of[row] * to_float(value));

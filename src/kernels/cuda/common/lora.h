@@ -18,7 +18,7 @@ struct LoraPack {
   // As the base weights lie: [E, r16, in] and [E, out, r16]; transposed, [E, in, r16] and
   // [E, r16, out].
   bool transposed = false;
-  void* packed_a = nullptr;
+  void* packed_a = nullptr;  // null: not packed
   void* packed_b = nullptr;
   bool packed_is_f32 = true;
 };

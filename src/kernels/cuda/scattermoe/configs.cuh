@@ -6,10 +6,10 @@
 
 namespace moesmith::kernels::gpu {
 
-// Many rows per expert: half the bytes per sum of a 128 x 128 tile.
-using LargeTile = TileConfig<2, 4, 64, 64, 4, 1>;
+// Many rows per expert.
+using LargeTile = TileConfig<2, 2, 64, 64, 4, 2>;
 // Up to 64 rows per expert.
-using SmallTile = TileConfig<1, 4, 64, 64, 4, 1>;
+using SmallTile = TileConfig<1, 2, 64, 64, 4, 4>;
 // Few columns (LoRA's ranks): bound by the bytes of the rows.
 using NarrowTile = TileConfig<4, 1, 32, 64, 4, 3>;
 

@@ -9,8 +9,8 @@ namespace moesmith::kernels::gpu {
 TileShape row_product_shape(bool tensor_cores, int columns, std::int64_t rows, int num_experts) {
   if (!tensor_cores) return {kSmallTiles, 64, false};
   if (columns <= 64) return {kLargeTiles, 64, true};
-  if (rows <= std::int64_t{64} * num_experts) return {kSmallTiles, 256, true};
-  return {kLargeTiles, 256, true};
+  if (rows <= std::int64_t{64} * num_experts) return {kSmallTiles, 128, true};
+  return {kLargeTiles, 128, true};
 }
 
 int row_product_column_tiles(const TileShape& shape, int n, Pairing pairing) {

@@ -173,11 +173,12 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocks)
   sums.clear();
   RowProductLoader<C, kBKMajor> loader(product, tile, column_tile);
   run_steps<C, true, kBKMajor>(sums, shared, steps, loader);
-  stage_sums(sums, shared, [&](const float* staged, int first) {
-    Finish<bf16_t, C::kWarpRows, C::kColumns, C::kThreads>{
-        product, staged, tile.expert, tile.begin + first, tile.end, column_tile, column_tiles}
-        .run();
-  });
+  float* staged = reinterpret_cast<float*>(shared);
+  sums.stage(staged);
+  __syncthreads();
+  Finish<bf16_t, C::kRows, C::kColumns, C::kThreads>{product,  staged,      tile.expert, tile.begin,
+                                                     tile.end, column_tile, column_tiles}
+      .run();
 }
 
 }  // namespace moesmith::kernels::gpu

@@ -22,9 +22,9 @@ void run_row_product_k_major(const RowProduct& product, const TileShape& shape, 
     return run<NarrowTile>("row_product_k_major<128, 64>", product, tiles, stream);
   }
   if (shape.rows == kSmallTiles) {
-    return run<SmallTile>("row_product_k_major<64, 256>", product, tiles, stream);
+    return run<SmallTile>("row_product_k_major<64, 128>", product, tiles, stream);
   }
-  run<LargeTile>("row_product_k_major<128, 256>", product, tiles, stream);
+  run<LargeTile>("row_product_k_major<128, 128>", product, tiles, stream);
 }
 
 }  // namespace moesmith::kernels::gpu

@@ -10,7 +10,7 @@ namespace moesmith::kernels::gpu {
 namespace {
 
 // Weight gradients, and gradients of LoRA's factors with a rank of at most 64 to the right.
-using WideSum = TileConfig<2, 4, 64, 64, 4, 1>;
+using WideSum = TileConfig<2, 2, 64, 64, 4, 2>;
 using NarrowSum = TileConfig<4, 1, 32, 64, 4, 3>;
 
 // One operand: kWidth columns of a step's rows.
@@ -118,9 +118,10 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocks)
   RowSumLoader<C> loader{{sum.left, sum.token_of, begin, end, row0, sum.m},
                          {sum.right, sum.token_of, begin, end, column0, sum.n}};
   run_steps<C, false, false>(sums, shared, (end - begin + kBlockK - 1) / kBlockK, loader);
-  stage_sums(sums, shared, [&](const float* staged, int first) {
-    finish_sum<C::kWarpRows, C::kColumns, C::kThreads>(sum, staged, matrix, row0 + first, column0);
-  });
+  float* staged = reinterpret_cast<float*>(shared);
+  sums.stage(staged);
+  __syncthreads();
+  finish_sum<C::kRows, C::kColumns, C::kThreads>(sum, staged, matrix, row0, column0);
 }
 
 template <class C>
@@ -136,7 +137,7 @@ void run(const char* name, const RowSum& sum, void* stream) {
 
 void run_row_sum_bf16(const RowSum& sum, void* stream) {
   if (sum.n <= NarrowSum::kColumns) return run<NarrowSum>("row_sum<128, 64>", sum, stream);
-  run<WideSum>("row_sum<128, 256>", sum, stream);
+  run<WideSum>("row_sum<128, 128>", sum, stream);
 }
 
 }  // namespace moesmith::kernels::gpu

@@ -37,7 +37,8 @@ struct SimtSums {
     const int row = threadIdx.x / 16 * 4, column = threadIdx.x % 16 * 4;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      *reinterpret_cast<float4*>(&shared.staged[(row + i) * (kTile + 8) + column]) =
+      *reinterpret_cast<float4*>(
+          &shared.staged[(row + i) * (kTile + 8) + staged_group(column / 4) * 4]) =
           make_float4(at[i][0], at[i][1], at[i][2], at[i][3]);
     }
     __syncthreads();

@@ -21,9 +21,9 @@ struct TileConfig {
   static constexpr int kThreads = kWarpsM * kWarpsN * 32;
   static constexpr int kABytes = kRows * kBlockK * 2, kBBytes = kColumns * kBlockK * 2;
   static constexpr int kStageBytes = kABytes + kBBytes;
-  // The sums leave through shared memory, the rows of one row of warps at a time.
+  // The sums leave through shared memory.
   static constexpr int kStagedStride = kColumns + 8;
-  static constexpr int kStagedBytes = kWarpRows * kStagedStride * 4;
+  static constexpr int kStagedBytes = kRows * kStagedStride * 4;
   static constexpr int kSharedBytes =
       kStages * kStageBytes > kStagedBytes ? kStages* kStageBytes : kStagedBytes;
   static_assert(kSharedBytes <= 99 * 1024, "sm_86, sm_89 and sm_120 have 99 KB");
@@ -105,15 +105,18 @@ struct Sums {
     }
   }
 
-  // This warp's sums to staged[kWarpRows][kStagedStride].
+  // This warp's sums to staged[kRows][kStagedStride].
   __device__ void stage(float* staged) const {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const int n0 = warp % C::kWarpsN * C::kWarpColumns;
+    const int m0 = warp / C::kWarpsN * C::kWarpRows, n0 = warp % C::kWarpsN * C::kWarpColumns;
+    static_assert(C::kWarpColumns == 64);  // groups of four are swapped by n alone
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
 #pragma unroll
       for (int n = 0; n < kN; ++n) {
-        float* to = staged + (m * 16 + lane / 4) * C::kStagedStride + n0 + n * 8 + lane % 4 * 2;
+        const int group = lane % 4 / 2 ^ ((n >> 2) & 1);
+        float* to = staged + (m0 + m * 16 + lane / 4) * C::kStagedStride + n0 + n * 8 + group * 4 +
+                    lane % 2 * 2;
         *reinterpret_cast<float2*>(to) = make_float2(at[m][n][0], at[m][n][1]);
         *reinterpret_cast<float2*>(to + 8 * C::kStagedStride) =
             make_float2(at[m][n][2], at[m][n][3]);
@@ -198,19 +201,6 @@ __device__ inline void run_steps(Sums<C>& sums, unsigned char* shared, int steps
   }
   wait_for_copies<0>();
   __syncthreads();
-}
-
-// finish(staged, first) for the rows [first, first + kWarpRows) of the tile, one after the other.
-template <class C, class Finish>
-__device__ inline void stage_sums(const Sums<C>& sums, unsigned char* shared, Finish&& finish) {
-  float* staged = reinterpret_cast<float*>(shared);
-#pragma unroll 1
-  for (int slice = 0; slice < C::kWarpsM; ++slice) {
-    if (static_cast<int>(threadIdx.x) / 32 / C::kWarpsN == slice) sums.stage(staged);
-    __syncthreads();
-    finish(staged, slice * C::kWarpRows);
-    __syncthreads();
-  }
 }
 
 // Blocks in an order in which those that run together share operands: kGroup tiles of rows by all
