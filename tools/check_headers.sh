@@ -13,4 +13,5 @@ export -f check
 export cxx
 # Bodies that are compiled once per instruction set (-inl.h) are not headers of their own.
 find include src -name '*.h' ! -name '*-inl.h' -print0 | xargs -0 -n 1 -P "$(nproc)" bash -c 'check "$0"'
+gcc -std=c99 -pedantic-errors -fsyntax-only -Wall -Wextra -x c include/moesmith/c_api.h
 echo "headers: every one compiles on its own"

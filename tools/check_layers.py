@@ -14,6 +14,7 @@ BELOW = {
     "kernels": {"core", "cuda"},
     "comm": {"core", "cuda"},
     "experts": {"core", "cuda", "kernels", "comm"},
+    "c_api": {"core", "cuda", "experts"},
     "model": {"core", "cuda", "kernels", "comm", "experts", "io"},
     "train": {"core", "cuda", "kernels", "comm", "experts", "io", "text", "model"},
     "cli": {"core", "cuda", "kernels", "comm", "experts", "io", "text", "model", "train", "config"},
