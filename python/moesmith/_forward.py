@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The functions that transformers calls in place of an experts module's own forward.
+
+f(module, hidden_states [T, H], top_k_index [T, K], top_k_weights [T, K]) -> [T, H]
+"""
+
+from __future__ import annotations
+
+import torch
+
+from . import _private, _recognise
+from ._functional import experts
+from ._layer import Layer
+from ._library import UnsupportedError
+
+# An attribute of the module while a call runs: {parameter: Adapter}, set by PEFT's wrappers.
+ADAPTERS = "_moesmith_adapters"
+_REMEMBERED = "_moesmith_layer"  # an attribute of the module: (implementation, settings, Layer)
+
+
+@torch.compiler.assume_constant_result
+def _resolve(module, implementation: str) -> Layer:
+    """The module's Layer, worked out once and remembered as long as the module's settings stay."""
+    settings = _recognise.settings(module)
+    remembered = module.__dict__.get(_REMEMBERED)
+    if remembered is not None and remembered[:2] == (implementation, settings):
+        return remembered[2]
+    layer = _recognise.recognise(module, implementation)
+    module.__dict__[_REMEMBERED] = (implementation, settings, layer)
+    return layer
+
+
+def _weight(module, name: str) -> torch.Tensor:
+    weight = getattr(module, name, None)
+    if weight is None:
+        raise UnsupportedError(
+            f"moesmith: {type(module).__name__} has no {name}: its layout is not known here; "
+            'use experts_implementation="eager" for this model'
+        )
+    return weight
+
+
+def _experts_forward(module, implementation, hidden_states, top_k_index, top_k_weights):
+    first = _recognise.weight_name(module)
+    has_bias = getattr(module, "has_bias", False)
+    adapters = getattr(module, ADAPTERS, None) or {}
+    return experts(
+        hidden_states,
+        top_k_index,
+        top_k_weights,
+        _weight(module, first),
+        _weight(module, "down_proj"),
+        layer=_resolve(module, implementation),
+        gate_up_bias=_weight(module, first + "_bias") if has_bias else None,
+        down_bias=_weight(module, "down_proj_bias") if has_bias else None,
+        gate_up_lora=adapters.get(first),
+        down_lora=adapters.get("down_proj"),
+    )
+
+
+def moesmith_forward(self, hidden_states, top_k_index, top_k_weights):
+    """The fastest implementation that takes the problem; see `moesmith.report`."""
+    return _experts_forward(self, "auto", hidden_states, top_k_index, top_k_weights)
+
+
+def scattermoe_forward(self, hidden_states, top_k_index, top_k_weights):
+    """Gather and scatter inside the product, on the CPU and on GPUs from sm_80 on."""
+    return _experts_forward(self, "scattermoe", hidden_states, top_k_index, top_k_weights)
+
+
+def sonicmoe_forward(self, hidden_states, top_k_index, top_k_weights):
+    """Written for Hopper; refused, with the reason, elsewhere."""
+    return _experts_forward(self, "sonicmoe", hidden_states, top_k_index, top_k_weights)
+
+
+# The names that a user writes.
+FUNCTIONS = {
+    "moesmith": moesmith_forward,
+    "scattermoe": scattermoe_forward,
+    "sonicmoe": sonicmoe_forward,
+}
+
+
+def runs_here(module) -> bool:
+    """Whether the experts module's forward is one of these functions now."""
+    name = _private.implementation_of(module)
+    if name not in FUNCTIONS:
+        return False
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+    return name in ALL_EXPERTS_FUNCTIONS and ALL_EXPERTS_FUNCTIONS[name] is FUNCTIONS[name]

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PEFT's LoRA on expert parameters, run inside the experts function: W + delta is never built.
+
+PEFT wraps an experts module once per adapted parameter (ParamWrapper), and computes W + delta for all
+experts before each call. Here the wrapper's forward hands its factors to the experts module instead,
+for the duration of the call. Wrappers, their parameters and their names in files stay PEFT's own.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from . import _private
+from ._forward import ADAPTERS, runs_here
+from ._functional import Adapter
+from ._library import UnsupportedError
+
+_PARAMETERS = ("gate_up_proj", "up_proj", "down_proj")
+_MARK = "_moesmith_stock_forward"
+
+
+def why_not_fused(wrapper) -> str | None:
+    """Why a wrapper's adapter does not run inside the experts function; None when it does (which
+    includes having nothing to do: disabled, merged, or no active adapter of this wrapper)."""
+    module = wrapper.get_base_layer()
+    if not runs_here(module):
+        return f"experts_implementation is {_private.implementation_of(module)!r}"
+    if wrapper.parameter_name not in _PARAMETERS:
+        return f"{wrapper.parameter_name} is not a projection of the experts"
+    if wrapper.get_param().dim() != 3:
+        return f"{wrapper.parameter_name} has {wrapper.get_param().dim()} dimensions instead of 3"
+    return None
+
+
+def _one_adapter(adapters: list[Adapter], num_experts: int) -> Adapter:
+    """The sum of several adapters as one of the sum of their ranks: still no delta of W's size."""
+    if len(adapters) == 1:
+        return adapters[0]
+    a = [one.a.reshape(num_experts, -1, one.a.shape[1]) for one in adapters]
+    b = [
+        one.b.float().reshape(one.b.shape[0], -1, num_experts) * one.scale for one in adapters
+    ]  # scales differ: they go into B, in f32
+    a, b = torch.cat(a, dim=1), torch.cat(b, dim=1)
+    return Adapter(a.reshape(-1, a.shape[2]), b.reshape(b.shape[0], -1), 1.0)
+
+
+def active_adapters(wrapper) -> list[str]:
+    """The adapters of a wrapper that change its module's output now."""
+    if wrapper.disable_adapters or wrapper.merged:
+        return []
+    return [name for name in wrapper.active_adapters if name in wrapper.lora_A]
+
+
+def _adapter_of(wrapper) -> Adapter | None:
+    adapters = [
+        Adapter(
+            wrapper.lora_A[name].weight, wrapper.lora_B[name].weight, float(wrapper.scaling[name])
+        )
+        for name in active_adapters(wrapper)
+    ]
+    return _one_adapter(adapters, wrapper.num_experts) if adapters else None
+
+
+def _fused_forward(stock, self, x, *args, **kwargs):
+    if (
+        self.disable_adapters
+        or self.merged
+        or kwargs.get("adapter_names") is not None
+        or why_not_fused(self) is not None
+    ):
+        return stock(self, x, *args, **kwargs)
+    adapter = _adapter_of(self)
+    if adapter is None:
+        return self.base_layer(x, *args, **kwargs)
+    module = self.get_base_layer()
+    before = getattr(module, ADAPTERS, None) or {}
+    setattr(module, ADAPTERS, {**before, self.parameter_name: adapter})
+    try:
+        return self.base_layer(x, *args, **kwargs)
+    finally:
+        setattr(module, ADAPTERS, before)
+
+
+def _refusing_forward(stock, version, self, x, *args, **kwargs):
+    if runs_here(self.get_base_layer()):
+        raise UnsupportedError(
+            f"moesmith: peft: got {version}, expected 0.19.1 or newer: before that, LoRA on expert "
+            "parameters has its factors on the wrong sides of the weight"
+        )
+    return stock(self, x, *args, **kwargs)
+
+
+def install() -> None:
+    """Replaces ParamWrapper.forward, once; nothing to do without PEFT or without ParamWrapper."""
+    found = _private.release_of("peft")
+    if found is None:
+        return
+    try:
+        wrapper = _private.param_wrapper()
+    except ImportError:  # older than 0.17: there is no LoRA on parameters to refuse
+        return
+    if hasattr(wrapper.forward, _MARK):
+        return
+    stock = wrapper.forward
+    if found < _private.OLDEST_PEFT:
+        version = ".".join(map(str, found))
+        replacement = functools.partial(_refusing_forward, stock, version)
+    else:
+        replacement = functools.partial(_fused_forward, stock)
+
+    @functools.wraps(stock)
+    def forward(self, x, *args, **kwargs):
+        return replacement(self, x, *args, **kwargs)
+
+    setattr(forward, _MARK, stock)
+    wrapper.forward = forward

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every name of transformers, PEFT and Axolotl that is not public, and nothing else.
+
+tests/python/test_private_names.py asserts each of them, so that a release that moves one is told
+by name. All else in this package uses public names.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+# The oldest PEFT whose LoRA on expert parameters has A on the input side (its change #3165).
+OLDEST_PEFT = (0, 19, 1)
+
+
+def release_of(package: str) -> tuple[int, ...] | None:
+    """The numeric part of an installed package's version; None where it is not installed."""
+    try:
+        text = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    numbers = []
+    for part in text.split(".")[:3]:
+        digits = "".join(c for c in part if c.isdigit())
+        if not digits or not part[0].isdigit():
+            break
+        numbers.append(int(digits))
+    return tuple(numbers)
+
+
+# transformers -------------------------------------------------------------------------------
+
+
+def implementation_of(module) -> str | None:
+    """The experts implementation that a module's forward looks up, None for a module without."""
+    return getattr(getattr(module, "config", None), "_experts_implementation", None)
+
+
+def gate_of(module):
+    """The module's own gate: [rows, 2I] -> [rows, I]; None where there is none."""
+    return getattr(module, "_apply_gate", None)
+
+
+# PEFT ---------------------------------------------------------------------------------------
+
+
+def param_wrapper():
+    """PEFT's wrapper around a module of which one parameter is adapted."""
+    from peft.tuners.lora.layer import ParamWrapper
+
+    return ParamWrapper
