@@ -73,7 +73,8 @@ const char* name_of(DType dtype) { return dtype == DType::kBF16 ? "bf16" : "f32"
 
 Options case_options() {
   return Options(
-      {{"implementation", "scattermoe", "names of the table, auto or all"},
+      {{"implementation", "scattermoe",
+        "names of the table, auto or all; with +packed: frozen weights packed once"},
        {"shape", "qwen3-30b-a3b", "qwen3-30b-a3b, olmoe-1b-7b, granite-1b-a400m, mixtral-8x7b"},
        {"tokens", "1024", "1,16,256,1024,4096"},
        {"mode", "lora", "forward, lora (frozen weights), full"},
@@ -117,7 +118,9 @@ std::vector<Case> cases_of(const Options& options) {
 experts::ExpertsRequest request_of(const Case& c) {
   using experts::GradMode;
   experts::ExpertsRequest r;
-  r.implementation = c.implementation;
+  const std::size_t suffix = c.implementation.find(kPackedSuffix);
+  r.implementation = c.implementation.substr(0, suffix);
+  r.packed_weights = suffix != std::string::npos;
   r.num_experts = c.size.num_experts;
   r.top_k = c.size.top_k;
   r.hidden = c.size.hidden;
@@ -136,6 +139,10 @@ experts::ExpertsRequest request_of(const Case& c) {
     r.wanted.gate_up = r.wanted.down = overwrite;
   }
   return r;
+}
+
+std::string implementation_of(const experts::ExpertsPlan& plan) {
+  return str(plan.implementation(), plan.packed_bytes() > 0 ? kPackedSuffix : "");
 }
 
 }  // namespace moesmith::bench

@@ -24,6 +24,9 @@ enum class Mode { kForward, kLora, kFull };
 // kZipf: expert e with weight about 1 / (e + 1); kOne: every token chooses the same top_k experts.
 enum class RoutingKind { kUniform, kZipf, kOne };
 
+// After the name of an implementation: its weights are packed once, before what is measured.
+inline constexpr const char* kPackedSuffix = "+packed";
+
 struct Case {
   std::string implementation;
   LayerSize size;
@@ -50,5 +53,7 @@ Options case_options();
 std::vector<Case> cases_of(const Options& options);
 
 experts::ExpertsRequest request_of(const Case& c);
+// The implementation that runs it, and the suffix.
+std::string implementation_of(const experts::ExpertsPlan& plan);
 
 }  // namespace moesmith::bench

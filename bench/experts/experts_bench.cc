@@ -21,16 +21,17 @@ JsonLine measure_case(const Case& c, ThreadPool& pool) {
   check_memory(layer_bytes(c, plan, pool.num_threads()));
   reset_peak();
   const std::int64_t base = resident_bytes();
-  Layer layer(c, plan, pool.num_threads());
+  Layer layer(c, plan, pool);
   for (int repeat = 0; repeat < c.bare; ++repeat) layer.run(repeat, plan, pool);
-  if (c.bare > 0) return line_of(c, std::string(plan.implementation())).number("bare", c.bare);
+  if (c.bare > 0) return line_of(c, implementation_of(plan)).number("bare", c.bare);
   const double hit = layer.experts_hit();
   const Work work{flops_of(c), bytes_of(c, hit)};
   const Measurement m = measure(c, work, pool, [&](int repeat) { layer.run(repeat, plan, pool); });
-  JsonLine line = line_of(c, std::string(plan.implementation()));
+  JsonLine line = line_of(c, implementation_of(plan));
   add_memory(line, c, hit, base, layer.weight_bytes() - weight_bytes(c), m, pool);
   constexpr double kMib = 1.0 / (1 << 20);
   line.number("weights_mib", static_cast<double>(weight_bytes(c)) * kMib, 1)
+      .number("packed_mib", static_cast<double>(plan.packed_bytes()) * kMib, 1)
       .number("saved_mib", static_cast<double>(layer.saved_bytes()) * kMib, 1)
       .number("scratch_mib", static_cast<double>(layer.scratch_bytes()) * kMib, 1);
   add_speed(line, m, work);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experts/layer.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <tuple>
@@ -44,7 +47,7 @@ Tensor random_tensor(moesmith::Shape shape, DType dtype, std::uint64_t seed) {
   return tensor;
 }
 
-Layer::Layer(const Case& c, const experts::ExpertsPlan& plan, int num_threads)
+Layer::Layer(const Case& c, const experts::ExpertsPlan& plan, ThreadPool& pool)
     : num_experts_(c.size.num_experts),
       backward_(c.backward()),
       routing_(routing_sets(c, kRoutingSets)),
@@ -52,8 +55,8 @@ Layer::Layer(const Case& c, const experts::ExpertsPlan& plan, int num_threads)
       d_output_(random_tensor({c.tokens, c.size.hidden}, c.dtype, 4)),
       route_weights_(random_tensor({c.tokens, c.size.top_k}, DType::kF32, 5)),
       output_(Tensor::zeros({c.tokens, c.size.hidden}, c.dtype)) {
-  for (std::int64_t copy = 0; copy < weight_copies(c); ++copy) add_weights(c);
-  const experts::ExpertsSizes sizes = plan.sizes(c.tokens, num_threads);
+  for (std::int64_t copy = 0; copy < weight_copies(c); ++copy) add_weights(c, plan, pool);
+  const experts::ExpertsSizes sizes = plan.sizes(c.tokens, pool.num_threads());
   saved_.resize(static_cast<std::size_t>(sizes.saved_bytes));
   scratch_.resize(static_cast<std::size_t>(
       std::max(sizes.forward_scratch_bytes, sizes.backward_scratch_bytes)));
@@ -63,13 +66,37 @@ Layer::Layer(const Case& c, const experts::ExpertsPlan& plan, int num_threads)
   if (backward_) add_gradients(c, plan.request());
 }
 
-void Layer::add_weights(const Case& c) {
+experts::ExpertsWeights Layer::Weights::views() const {
+  experts::ExpertsWeights weights;
+  weights.gate_up = {gate_up_base, gate_up.dim(2)};
+  weights.down = {down_base, down.dim(2)};
+  return weights;
+}
+
+// Gives the pages of a tensor back, as those of a mapped checkpoint go once nobody reads them.
+void release(const Tensor& tensor) {
+  const auto address = reinterpret_cast<std::uintptr_t>(tensor.raw());
+  const std::uintptr_t page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const std::uintptr_t begin = (address + page - 1) / page * page;
+  const std::uintptr_t end = (address + static_cast<std::uintptr_t>(tensor.bytes())) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
+void Layer::add_weights(const Case& c, const experts::ExpertsPlan& plan, ThreadPool& pool) {
   const std::int64_t e = c.size.num_experts, h = c.size.hidden, i = c.size.inter;
   Weights weights{
-      random_tensor({e, 2 * i, h}, c.dtype, 1), random_tensor({e, h, i}, c.dtype, 2), {}, {}};
+      random_tensor({e, 2 * i, h}, c.dtype, 1), random_tensor({e, h, i}, c.dtype, 2), {}, {}, {}};
   for (std::int64_t expert = 0; expert < e; ++expert) {
     weights.gate_up_base.push_back(weights.gate_up.rows(expert, expert + 1).raw());
     weights.down_base.push_back(weights.down.rows(expert, expert + 1).raw());
+  }
+  if (const std::int64_t bytes = plan.packed_bytes(); bytes > 0) {
+    weights.packed = Tensor::empty({bytes / 4}, DType::kF32);
+    plan.pack(weights.views(),
+              {static_cast<std::byte*>(weights.packed.raw()), static_cast<std::size_t>(bytes)},
+              pool);
+    release(weights.gate_up);
+    release(weights.down);
   }
   copies_.push_back(std::move(weights));
 }
@@ -105,8 +132,10 @@ void Layer::run(int repeat, const experts::ExpertsPlan& plan, ThreadPool& pool) 
   const auto turn = static_cast<std::size_t>(repeat);
   const Weights& weights = copies_[turn % copies_.size()];
   inputs_.top_k_index = routing_[turn % routing_.size()].raw();
-  inputs_.weights.gate_up = {weights.gate_up_base, hidden_.dim(1)};
-  inputs_.weights.down = {weights.down_base, weights.down.dim(2)};
+  inputs_.weights = weights.views();
+  if (plan.packed_bytes() > 0) {
+    inputs_.packed_weights = static_cast<const std::byte*>(weights.packed.raw());
+  }
   plan.forward({inputs_, output_.raw(), saved_, scratch_}, pool);
   if (backward_) plan.backward({inputs_, d_output_.raw(), saved_, scratch_, gradients_}, pool);
 }
@@ -129,8 +158,9 @@ std::int64_t layer_bytes(const Case& c, const experts::ExpertsPlan& plan, int nu
   const experts::ExpertsSizes sizes = plan.sizes(c.tokens, num_threads);
   const std::int64_t tokens = c.tokens * c.size.hidden * dtype_size(c.dtype);
   const std::int64_t factors = c.mode == Mode::kLora ? gradient_bytes(c) : 0;
-  return weight_copies(c) * weight_bytes(c) + gradient_bytes(c) + factors + 4 * tokens +
-         sizes.saved_bytes + std::max(sizes.forward_scratch_bytes, sizes.backward_scratch_bytes);
+  return weight_copies(c) * (weight_bytes(c) + plan.packed_bytes()) + gradient_bytes(c) + factors +
+         4 * tokens + sizes.saved_bytes +
+         std::max(sizes.forward_scratch_bytes, sizes.backward_scratch_bytes);
 }
 
 }  // namespace moesmith::bench

@@ -20,7 +20,7 @@ Tensor random_tensor(moesmith::Shape shape, DType dtype, std::uint64_t seed);
 
 class Layer {
  public:
-  Layer(const Case& c, const experts::ExpertsPlan& plan, int num_threads);
+  Layer(const Case& c, const experts::ExpertsPlan& plan, ThreadPool& pool);
 
   // Forward, and backward where the case has one. Repeat i reads other experts, or other copies of
   // them, than repeat i - 1, so that weights come from memory as they do in a model.
@@ -36,9 +36,12 @@ class Layer {
   struct Weights {
     Tensor gate_up, down;  // [E,2I,H], [E,H,I]
     std::vector<const void*> gate_up_base, down_base;
+    Tensor packed;  // [packed_bytes]; the others then hold no memory
+
+    experts::ExpertsWeights views() const;
   };
 
-  void add_weights(const Case& c);
+  void add_weights(const Case& c, const experts::ExpertsPlan& plan, ThreadPool& pool);
   void add_gradients(const Case& c, const experts::ExpertsRequest& r);
   void* zeros(moesmith::Shape shape, DType dtype);
 

@@ -108,6 +108,9 @@ struct ExpertsRequest {
   LoraSpec gate_up_lora, down_lora;
 
   WantedGradients wanted;
+  // Frozen weights are packed once, by ExpertsPlan::pack(), and calls read the copies. Results do
+  // not change by a bit. Not with gradients of the weights themselves.
+  bool packed_weights = false;
   bool recompute_h = false;  // do not save h between forward and backward: compute it twice
   bool double_sums = false;  // `eager` only: products are summed in double
 
@@ -145,6 +148,8 @@ struct ExpertsInputs {
   const void* top_k_index = nullptr;    // [T,K]; outside [0, E): adds nothing, gradients 0
   const void* top_k_weights = nullptr;  // [T,K]
   ExpertsWeights weights;
+  // What pack() made of `weights`, at least packed_bytes(); nullptr where that is 0.
+  const std::byte* packed_weights = nullptr;
   LoraFactors gate_up_lora, down_lora;
 };
 
@@ -200,6 +205,14 @@ class ExpertsPlan {
 
   // For calls of up to num_tokens tokens on a pool of up to num_threads; kCuda plans take 1.
   ExpertsSizes sizes(std::int64_t num_tokens, int num_threads = 1) const;
+
+  // Bytes of the packed copies of all experts that calls read with packed_weights; 0 without, and
+  // for an implementation that reads weights only as they lie. A plan of the same request that
+  // wants no gradients reads the copies made for one that does.
+  std::int64_t packed_bytes() const;
+  // Fills `packed`, of packed_bytes(); 64-byte alignment is best. For calls on this machine with
+  // the same instruction set; they no longer read gate_up, up and down.
+  void pack(const ExpertsWeights& weights, std::span<std::byte> packed, ThreadPool& pool) const;
 
   // Throws Error(kInvalidInput) on a missing pointer, a buffer that is too small, more tokens than
   // max_tokens or more rows than max_rows, before anything is written.

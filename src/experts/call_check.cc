@@ -73,6 +73,10 @@ void check_inputs(const ExpertsRequest& r, const ExpertsInputs& in) {
   }
 }
 
+void check_packed(const ExpertsPlan& plan, const ExpertsInputs& in) {
+  if (plan.packed_bytes() > 0) check_pointer("packed_weights", in.packed_weights);
+}
+
 void check_buffer(const char* name, std::size_t given, std::int64_t needed) {
   if (static_cast<std::int64_t>(given) < needed) {
     refuse(str(name, ": got ", given, " bytes, expected at least ", needed));
@@ -81,9 +85,15 @@ void check_buffer(const char* name, std::size_t given, std::int64_t needed) {
 
 }  // namespace
 
+void check_pack(const ExpertsPlan& plan, const ExpertsWeights& weights, std::size_t packed_bytes) {
+  check_weights(plan.request(), weights);
+  check_buffer("packed", packed_bytes, plan.packed_bytes());
+}
+
 void check_forward(const ExpertsPlan& plan, const ForwardArgs& args, int num_threads) {
   const ExpertsRequest& r = plan.request();
   check_inputs(r, args.inputs);
+  check_packed(plan, args.inputs);
   if (args.inputs.num_tokens > 0) check_pointer("output", args.output);
   const ExpertsSizes sizes = plan.sizes(args.inputs.num_tokens, num_threads);
   check_buffer("saved", args.saved.size(), sizes.saved_bytes);
@@ -94,6 +104,7 @@ void check_backward(const ExpertsPlan& plan, const BackwardArgs& args, int num_t
   const ExpertsRequest& r = plan.request();
   if (!r.wanted.any()) refuse("backward of a plan that wants no gradient, expected one that does");
   check_inputs(r, args.inputs);
+  check_packed(plan, args.inputs);
   const bool tokens = args.inputs.num_tokens > 0;
   if (tokens) check_pointer("d_output", args.d_output);
   const ExpertsSizes sizes = plan.sizes(args.inputs.num_tokens, num_threads);

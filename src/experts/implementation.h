@@ -36,6 +36,12 @@ struct Implementation {
   // also when T is 0 or no slot is owned.
   void (*forward)(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);
   void (*backward)(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool);
+  // Bytes of its packed copies of frozen weights, and how to fill them; null: it packs none.
+  std::int64_t (*packed_bytes)(const ExpertsRequest& request) = nullptr;
+  void (*pack)(const ExpertsRequest& request,
+               const ExpertsWeights& weights,
+               std::span<std::byte> packed,
+               ThreadPool& pool) = nullptr;
   const CudaImplementation* cuda = nullptr;  // null: the functions above refuse kCuda themselves
 };
 
@@ -65,6 +71,11 @@ std::string describe(const ExpertsRequest& request);
 ExpertsSizes sizes(const ExpertsRequest& request, std::int64_t num_tokens, int num_threads);
 void forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);
 void backward(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool);
+std::int64_t packed_bytes(const ExpertsRequest& request);
+void pack(const ExpertsRequest& request,
+          const ExpertsWeights& weights,
+          std::span<std::byte> packed,
+          ThreadPool& pool);
 }  // namespace scattermoe
 namespace grouped_mm {
 Refusal refuses(const ExpertsRequest& request);

@@ -76,6 +76,18 @@ ExpertsSizes ExpertsPlan::sizes(std::int64_t num_tokens, int num_threads) const 
   return implementation_->sizes(request_, num_tokens, num_threads);
 }
 
+std::int64_t ExpertsPlan::packed_bytes() const {
+  if (!request_.packed_weights || request_.device != Device::kCpu) return 0;
+  return implementation_->packed_bytes == nullptr ? 0 : implementation_->packed_bytes(request_);
+}
+
+void ExpertsPlan::pack(const ExpertsWeights& weights,
+                       std::span<std::byte> packed,
+                       ThreadPool& pool) const {
+  check_pack(*this, weights, packed.size());
+  if (packed_bytes() > 0) implementation_->pack(request_, weights, packed, pool);
+}
+
 void ExpertsPlan::forward(const ForwardArgs& args, ThreadPool& pool) const {
   check_device(request_, Device::kCpu);
   check_forward(*this, args, pool.num_threads());

@@ -123,6 +123,9 @@ void check_request(const ExpertsRequest& request) {
   check_dtypes(request);
   check_activation(request.activation);
   check_wanted(request);
+  if (request.packed_weights && (request.wanted.gate_up.wanted() || request.wanted.down.wanted())) {
+    refuse("packed_weights", "true with a gradient of weights", "frozen weights");
+  }
 }
 
 const char* to_string(ActivationKind kind) {

@@ -14,6 +14,7 @@ void check_request(const ExpertsRequest& request);
 
 // The same for the arguments of one call. `num_threads` is the pool's.
 void check_forward(const ExpertsPlan& plan, const ForwardArgs& args, int num_threads);
+void check_pack(const ExpertsPlan& plan, const ExpertsWeights& weights, std::size_t packed_bytes);
 void check_backward(const ExpertsPlan& plan, const BackwardArgs& args, int num_threads);
 
 const char* to_string(ActivationKind kind);

@@ -8,6 +8,7 @@
 #include "experts/activation/activation.h"
 #include "experts/gradients.h"
 #include "experts/scattermoe/passes.h"
+#include "experts/weights.h"
 
 namespace moesmith::experts::scattermoe {
 namespace {
@@ -25,9 +26,9 @@ struct Backward {
   const WorkerOf& worker_of;
   ThreadPool& pool;
 
-  // Activations per block of dA'.
-  std::int64_t d_a_columns() const { return columns_for(pass.request.transposed); }
-  std::int64_t num_i_blocks() const { return ceil_div(pass.request.inter, d_a_columns()); }
+  std::int64_t num_i_blocks() const {
+    return ceil_div(pass.request.inter, d_a_columns(pass.request));
+  }
 
   // What activation() will read and write of a row of the next tile.
   void fetch(std::int64_t row, std::int64_t i0, std::int64_t n) const {
@@ -57,19 +58,16 @@ struct Backward {
         activation_ops<T>().backward(request.activation, gate_up_of_row<const T>(request, h, i0),
                                      d_a, pass.weight_of(row), d_h, n);
     if (work.d_weights != nullptr) {
-      work.d_weights[row * num_i_blocks() + i0 / d_a_columns()] = product;
+      work.d_weights[row * num_i_blocks() + i0 / d_a_columns(pass.request)] = product;
     }
   }
 
   Block d_a_block(std::int64_t expert, std::int64_t i_block) const {
     const ExpertsRequest& request = pass.request;
-    const std::int64_t i0 = i_block * d_a_columns();
-    const std::int64_t n = std::min(d_a_columns(), request.inter - i0);
-    Block block;
-    block.tile = &pass.tile;
-    const WeightPart weight = down_part(request, pass.inputs.weights, expert);
-    add_strip(block.add(pass.by_token(dy, request.hidden), request.hidden),
-              from_column(backward_operand(weight, request.weight_dtype), i0), n, 0);
+    const std::int64_t i0 = i_block * d_a_columns(pass.request);
+    const std::int64_t n = std::min(d_a_columns(pass.request), request.inter - i0);
+    Block block = pass.new_block();
+    pass.weights.add_d_a(block, pass.by_token(dy, request.hidden), expert, i0, n);
     const std::int64_t rank = pass.lora_2.lora_rank;
     if (rank > 0) {
       const auto a =
@@ -86,8 +84,9 @@ struct Backward {
       const auto block_of = [&](std::int64_t i) { return d_a_block(rows.expert, i); };
       for_blocks(first_block, end, block_of,
                  [&](std::int64_t i_block, const Block& block, const Block* next) {
-                   const std::int64_t i0 = i_block * d_a_columns();
-                   const std::int64_t n = std::min(d_a_columns(), pass.request.inter - i0);
+                   const std::int64_t i0 = i_block * d_a_columns(pass.request);
+                   const std::int64_t n =
+                       std::min(d_a_columns(pass.request), pass.request.inter - i0);
                    stream.run(block, next, {rows.begin, rows.end},
                               [&](std::int64_t row, const float* sums) {
                                 fetch(row + kernels::cpu::kTileRows, i0, n);
@@ -139,12 +138,8 @@ struct Backward {
     const std::int64_t hidden = request.hidden, width = request.gate_up_width();
     const std::int64_t rank = pass.lora_1.lora_rank;
     const auto block_of = [&](std::int64_t expert, std::int64_t c0, std::int64_t n) {
-      Block block;
-      block.tile = &pass.tile;
-      for (const WeightPart& part : gate_up_parts(request, pass.inputs.weights, expert)) {
-        add_strip(block.add(pass.by_row(work.d_h + part.first, width), part.rows),
-                  from_column(backward_operand(part, request.weight_dtype), c0), n, 0);
-      }
+      Block block = pass.new_block();
+      pass.weights.add_d_hidden(block, pass.by_row(work.d_h, width), expert, c0, n);
       if (rank > 0) {
         const auto a =
             kernels::gemm::row_major(pass.lora_1.a_of(expert), DTypeOf<T>::value, hidden);
@@ -242,6 +237,7 @@ void run_backward(const ExpertsRequest& request, const BackwardArgs& args, Threa
 
   SavedState saved = SavedState::at(args.saved.data(), request, row_capacity(request, num_tokens));
   const DType compute = DTypeOf<T>::value;
+  const auto& tile = kernels::cpu::tile_for(active_isa(), compute, request.weight_dtype);
   const Pass<T> pass{request,
                      inputs,
                      work.index,
@@ -249,8 +245,9 @@ void run_backward(const ExpertsRequest& request, const BackwardArgs& args, Threa
                      work.lora_2,
                      work.blocks,
                      work.num_blocks,
-                     kernels::cpu::tile_for(active_isa(), compute, request.weight_dtype),
-                     kernels::cpu::tile_for(active_isa(), compute, compute)};
+                     tile,
+                     kernels::cpu::tile_for(active_isa(), compute, compute),
+                     WeightTerms(request, inputs.weights, tile, inputs.packed_weights)};
   const WorkerOf worker_of = [&](int worker) { return work.worker(request, num_tokens, worker); };
   if (work.h != nullptr) {
     pre_activation<T>(pass, static_cast<const T*>(saved.u_1), work.h, nullptr, worker_of, pool);

@@ -14,7 +14,7 @@
 
 namespace moesmith::experts::scattermoe {
 
-inline constexpr std::int64_t kBlockRows = 252;   // 42 full tiles between two packings of B
+inline constexpr std::int64_t kBlockRows = 384;   // 64 full tiles between two packings of B
 inline constexpr std::int64_t kColumnGrain = 16;  // strips begin at multiples of it
 
 // Words of k that are packed and multiplied at once, and the columns of a block. B whose columns
@@ -23,7 +23,7 @@ inline constexpr std::int64_t kColumnGrain = 16;  // strips begin at multiples o
 // packed slices fit an L2 of 1 MiB. Results depend on the words, not on the columns.
 inline constexpr std::int64_t kLongChunk = 512, kLongColumns = 128;
 inline constexpr std::int64_t kWideChunk = 192, kWideColumns = 256;
-// A later term of at most so many words (LoRA's) is multiplied together with the chunk before it.
+// A later term of LoRA's of at most so many words is multiplied together with the chunk before it.
 inline constexpr std::int64_t kShortTerm = 64;
 
 inline bool along_k(const kernels::gemm::Operand& b) { return b.row_stride == 1; }
@@ -55,12 +55,26 @@ struct Strip {
   std::int64_t end() const { return at + round_up(num_cols, kColumnGrain); }
 };
 
+// Where a term's B lies packed already (packed.h): words [w, w + n) of its columns are the n * 4 *
+// columns bytes at base + 4 (w all_columns + first_column n), panel after panel.
+struct PackedB {
+  const char* base = nullptr;  // nullptr: it does not
+  std::int64_t all_columns = 0, first_column = 0;
+
+  explicit operator bool() const { return base != nullptr; }
+  const char* words(std::int64_t begin, std::int64_t count) const {
+    return base + 4 * (begin * all_columns + first_column * count);
+  }
+};
+
 // sums += A B
 struct Term {
   RowSource a;
   std::int64_t k = 0;
-  Strip strips[2];
+  Strip strips[2];  // also of a packed B: they say how it is cut
   int num_strips = 0;
+  bool is_weight = false;  // else LoRA's
+  PackedB packed;
 
   std::int64_t columns() const { return strips[num_strips - 1].end(); }
   std::int64_t words(const kernels::cpu::Tile& tile) const { return ceil_div(k, tile.k_unit()); }

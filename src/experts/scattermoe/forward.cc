@@ -6,6 +6,7 @@
 #include "core/cpu_features.h"
 #include "experts/activation/activation.h"
 #include "experts/scattermoe/passes.h"
+#include "experts/weights.h"
 
 namespace moesmith::experts::scattermoe {
 namespace {
@@ -82,8 +83,8 @@ struct PreActivation {
 
   Block block_at(const RowBlock& rows, std::int64_t i_block) const {
     const std::int64_t i0 = i_block * inter_block(pass.request);
-    return pass.h_block(rows.expert, u_1, i0,
-                        std::min(inter_block(pass.request), pass.request.inter - i0));
+    const std::int64_t n = std::min(inter_block(pass.request), pass.request.inter - i0);
+    return pass.h_block(rows.expert, u_1, i_block, h_range(pass.request, i0, n));
   }
 
   // Blocks [first, end) of columns, one after the other.
@@ -135,11 +136,8 @@ void down(const Pass<T>& pass,
   const ExpertsRequest& request = pass.request;
   const std::int64_t hidden = request.hidden, rank = pass.lora_2.lora_rank;
   const auto block_of = [&](std::int64_t expert, std::int64_t c0, std::int64_t n) {
-    Block block;
-    block.tile = &pass.tile;
-    const WeightPart weight = down_part(request, pass.inputs.weights, expert);
-    add_strip(block.add(pass.by_row(a, request.inter), request.inter),
-              from_column(forward_operand(weight, request.weight_dtype), c0), n, 0);
+    Block block = pass.new_block();
+    pass.weights.add_down(block, pass.by_row(a, request.inter), expert, c0, n);
     if (rank > 0) {
       const auto b = kernels::gemm::transposed(pass.lora_2.b_of(expert), DTypeOf<T>::value, rank);
       add_strip(block.add(pass.by_row(u_2, rank), rank), from_column(b, c0), n, 0);
@@ -192,6 +190,7 @@ void run_forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadP
   T* u_1 = saved.u_1 != nullptr ? static_cast<T*>(saved.u_1) : work.u_1;
   T* u_2 = saved.u_2 != nullptr ? static_cast<T*>(saved.u_2) : work.u_2;
   const DType compute = DTypeOf<T>::value;
+  const auto& tile = kernels::cpu::tile_for(active_isa(), compute, request.weight_dtype);
   const Pass<T> pass{request,
                      inputs,
                      work.index,
@@ -199,8 +198,9 @@ void run_forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadP
                      work.lora_2,
                      work.blocks,
                      work.num_blocks,
-                     kernels::cpu::tile_for(active_isa(), compute, request.weight_dtype),
-                     kernels::cpu::tile_for(active_isa(), compute, compute)};
+                     tile,
+                     kernels::cpu::tile_for(active_isa(), compute, compute),
+                     WeightTerms(request, inputs.weights, tile, inputs.packed_weights)};
   const WorkerOf worker_of = [&](int worker) { return work.worker(request, num_tokens, worker); };
 
   if (work.lora_1.lora_rank > 0) {

@@ -9,34 +9,12 @@
 #include "core/thread_pool.h"
 #include "experts/lora.h"
 #include "experts/scattermoe/stream.h"
+#include "experts/scattermoe/weight_terms.h"
 #include "experts/scattermoe/workspace.h"
-#include "experts/weights.h"
 #include "kernels/rows/rows.h"
 #include "moesmith/experts.h"
 
 namespace moesmith::experts::scattermoe {
-
-// Columns [first, first + count) of h that go to the columns `at` of a block's sums.
-struct HColumns {
-  std::int64_t first, count, at;
-};
-
-// The gate and up columns of the activations [i0, i0 + n): one range or two.
-struct HRange {
-  HColumns columns[2];
-  int count = 0;
-};
-
-// Activations per block: their gate and up columns fill it.
-inline std::int64_t inter_block(const ExpertsRequest& request) {
-  return columns_for(!request.transposed) / (request.activation.gated ? 2 : 1);
-}
-
-inline HRange h_range(const ExpertsRequest& request, std::int64_t i0, std::int64_t n) {
-  if (!request.activation.gated) return {{{i0, n, 0}, {}}, 1};
-  if (request.gate_up_layout == GateUpLayout::kInterleaved) return {{{2 * i0, 2 * n, 0}, {}}, 1};
-  return {{{i0, n, 0}, {request.inter + i0, n, round_up(n, kColumnGrain)}}, 2};
-}
 
 // What both passes know about one call.
 template <class T>
@@ -50,6 +28,7 @@ struct Pass {
   std::int64_t num_blocks;
   const kernels::cpu::Tile& tile;       // of compute dtype times weights
   const kernels::cpu::Tile& lora_tile;  // of compute dtype times itself
+  const WeightTerms weights;
 
   std::int64_t token_of(std::int64_t row) const { return index.slot_of[row] / request.top_k; }
   float weight_of(std::int64_t row) const {
@@ -65,21 +44,19 @@ struct Pass {
   }
   RowSource x() const { return by_token(inputs.hidden, request.hidden); }
 
-  // h of the activations [i0, i0 + n): x W1^T + u B1^T.
-  Block h_block(std::int64_t expert, const T* u_1, std::int64_t i0, std::int64_t n) const {
+  Block new_block() const {
     Block block;
     block.tile = &tile;
-    const HRange range = h_range(request, i0, n);
-    Term& base = block.add(x(), request.hidden);
-    const WeightParts parts = gate_up_parts(request, inputs.weights, expert);
-    for (int c = 0; c < range.count; ++c) {
-      const HColumns& columns = range.columns[c];
-      const WeightPart& part = parts.part[parts.count == 2 ? c : 0];
-      add_strip(
-          base,
-          from_column(forward_operand(part, request.weight_dtype), columns.first - part.first),
-          columns.count, columns.at);
-    }
+    return block;
+  }
+
+  // h of a block of activations: x W1^T + u B1^T.
+  Block h_block(std::int64_t expert,
+                const T* u_1,
+                std::int64_t i_block,
+                const HRange& range) const {
+    Block block = new_block();
+    weights.add_h(block, x(), expert, i_block);
     if (lora_1.lora_rank == 0) return block;
     Term& lora = block.add(by_row(u_1, lora_1.lora_rank), lora_1.lora_rank);
     const auto b =

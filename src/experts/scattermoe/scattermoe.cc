@@ -11,6 +11,14 @@
 
 namespace moesmith::experts::scattermoe {
 
+namespace {
+
+const kernels::cpu::Tile& weight_tile(const ExpertsRequest& request) {
+  return kernels::cpu::tile_for(active_isa(), request.compute_dtype, request.weight_dtype);
+}
+
+}  // namespace
+
 Refusal refuses(const ExpertsRequest& request) {
   if (request.device != Device::kCpu) return "runs on the CPU only";
   if (request.compute_dtype == DType::kF64) return "computes in f32 or bf16, not in double";
@@ -20,12 +28,12 @@ Refusal refuses(const ExpertsRequest& request) {
 }
 
 std::string describe(const ExpertsRequest& request) {
-  const kernels::cpu::Tile& tile =
-      kernels::cpu::tile_for(active_isa(), request.compute_dtype, request.weight_dtype);
+  const kernels::cpu::Tile& tile = weight_tile(request);
   std::string text = str(isa_name(tile.level), " tiles of ", kernels::cpu::kTileRows, " x ",
                          tile.width(), ", gather and scatter inside the products");
   const bool widened = tile.operand == DType::kF32 && (request.compute_dtype == DType::kBF16 ||
                                                        request.weight_dtype == DType::kBF16);
+  if (request.packed_weights) text += ", weights packed once";
   if (widened) text += ", bf16 widened to f32 as it is packed";
   return text;
 }
@@ -49,6 +57,17 @@ void forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool&
 void backward(const ExpertsRequest& request, const BackwardArgs& args, ThreadPool& pool) {
   if (request.compute_dtype == DType::kBF16) return run_backward<bf16>(request, args, pool);
   run_backward<float>(request, args, pool);
+}
+
+std::int64_t packed_bytes(const ExpertsRequest& request) {
+  return PackedLayout(request, weight_tile(request)).bytes;
+}
+
+void pack(const ExpertsRequest& request,
+          const ExpertsWeights& weights,
+          std::span<std::byte> packed,
+          ThreadPool& pool) {
+  pack_weights(request, weights, weight_tile(request), packed.data(), pool);
 }
 
 }  // namespace moesmith::experts::scattermoe

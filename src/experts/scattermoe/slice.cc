@@ -11,7 +11,7 @@ constexpr std::int64_t kLineBytes = 64;
 constexpr std::int64_t kPieceWords = 4;  // of a wide slice: 8 rows of bf16
 
 bool is_short(const Block& block, const Term* term) {
-  return term > block.terms && term->words(*block.tile) <= kShortTerm;
+  return term > block.terms && !term->is_weight && term->words(*block.tile) <= kShortTerm;
 }
 
 Slice make_slice(const Block& block, const Term* term, std::int64_t chunk) {
@@ -44,8 +44,10 @@ Slice slice_after(const Block& block, const Slice& slice) {
 
 // A long slice is cut by columns, a wide one by words; the short term is one more piece.
 Packing::Packing(const Slice& slice, char* dst) : slice_(slice), dst_(dst) {
-  num_pieces_ = along_k(slice.term->strips[0].b) ? ceil_div(slice.columns(), kColumnGrain)
-                                                 : ceil_div(slice.count, kPieceWords);
+  if (!slice.term->packed) {
+    num_pieces_ = along_k(slice.term->strips[0].b) ? ceil_div(slice.columns(), kColumnGrain)
+                                                   : ceil_div(slice.count, kPieceWords);
+  }
   if (slice.extra != nullptr) ++num_pieces_;
   start_strip();
 }
@@ -58,7 +60,7 @@ void Packing::pack_piece(std::int64_t piece) const {
   if (slice_.extra != nullptr && piece + 1 == num_pieces_) {
     for (int s = 0; s < slice_.extra->num_strips; ++s) {
       const Source source{slice_.extra, &slice_.extra->strips[s], 0, slice_.extra_words()};
-      pack(source, slice_.count, 0, kBlockColumns);
+      pack(source, slice_.own_words(), 0, kBlockColumns);
     }
     return;
   }
@@ -84,7 +86,7 @@ void Packing::pack(const Source& source,
   const Tile& tile = *slice_.tile;
   const Strip& strip = *source.strip;
   const std::int64_t width = tile.width(), size = dtype_size(strip.b.dtype);
-  const std::int64_t panel_words = slice_.count + slice_.extra_words();
+  const std::int64_t panel_words = slice_.panel_words();
   const std::int64_t k0 = source.first_word * tile.k_unit();
   const std::int64_t strip_end = std::min(strip.end(), end_column);
   kernels::cpu::PackCall call;
@@ -117,6 +119,13 @@ void Packing::start_strip() {
   const std::int64_t num_k = std::min(slice_.count * unit, slice_.term->k - k0);
   line_ = static_cast<const char*>(strip.b.data) + k0 * strip.b.row_stride * size;
   line_step_ = kLineBytes;
+  run_ = line_in_run_ = 0;
+  if (const PackedB& packed = slice_.term->packed) {
+    line_ = packed.words(slice_.begin, slice_.count);
+    run_lines_ = ceil_div(slice_.count * slice_.columns() * 4, kLineBytes);
+    num_runs_ = 1;
+    return;
+  }
   if (along_k(strip.b)) {
     run_lines_ = ceil_div(num_k * size, kLineBytes);
     num_runs_ = strip.num_cols;
@@ -126,18 +135,17 @@ void Packing::start_strip() {
     num_runs_ = num_k;
     run_step_ = strip.b.row_stride * size;
   }
-  run_ = line_in_run_ = 0;
 }
 
 std::int64_t Packing::num_lines() const {
   if (!slice_) return 0;
-  return run_lines_ * num_runs_ * slice_.term->num_strips;
+  return run_lines_ * num_runs_ * num_line_strips();
 }
 
 kernels::cpu::Ahead Packing::next_lines(std::int64_t count) {
   if (!slice_ || count <= 0) return {};
   if (run_ >= num_runs_) {
-    if (strip_ + 1 >= slice_.term->num_strips) return {};
+    if (strip_ + 1 >= num_line_strips()) return {};
     ++strip_;
     start_strip();
   }

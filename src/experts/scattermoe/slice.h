@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A slice: some words of k of a block's B, packed into panels of the register tile and multiplied
 // with all rows of the block. Packing is cut into pieces, to be done between the tiles of the slice
-// before; the lines that a piece reads are fetched while those tiles run.
+// before; the lines that a piece reads are fetched while those tiles run. Of a B that was packed
+// beforehand only the lines are fetched.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,9 @@ struct Slice {
   explicit operator bool() const { return term != nullptr; }
   std::int64_t columns() const { return term->columns(); }
   std::int64_t extra_words() const { return extra == nullptr ? 0 : extra->words(*tile); }
+  // Words per panel of what has to be packed.
+  std::int64_t own_words() const { return term->packed ? 0 : count; }
+  std::int64_t panel_words() const { return own_words() + extra_words(); }
 };
 
 // A block's slices in order.
@@ -64,6 +68,7 @@ class Packing {
             std::int64_t first_column,
             std::int64_t end_column) const;
   void start_strip();
+  int num_line_strips() const { return slice_.term->packed ? 1 : slice_.term->num_strips; }
 
   Slice slice_;
   char* dst_ = nullptr;

@@ -124,7 +124,13 @@ void BlockStream::multiply(
   std::copy_n(words_ + row, num_rows, call.rows);
   call.k_step = 4;
   call.num_steps = slice.count;
-  call.b = scratch_.packed[current_] + column * (slice.count + slice.extra_words()) * 4;
+  const char* packed = scratch_.packed[current_] + column * slice.panel_words() * 4;
+  if (slice.term->packed) {
+    call.b = slice.term->packed.words(slice.begin, slice.count) + column * slice.count * 4;
+    call.more_b = packed;
+  } else {
+    call.b = packed;
+  }
   call.out = sums + column;
   call.ld = slice.columns();
   call.add = !slice.first;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "experts/scattermoe/weight_terms.h"
+
 namespace moesmith::experts::scattermoe {
 namespace {
 
@@ -134,8 +136,8 @@ BackwardWork<T> BackwardWork<T>::carve(Carver& carver,
   work.a = take(needs.a_again, request.inter);
   work.weighted_a = take(want.down.wanted(), request.inter);
   if (want.top_k_weights.wanted()) {
-    work.d_weights = carver.take<float>(
-        checked_mul(rows, ceil_div(request.inter, columns_for(request.transposed))));
+    work.d_weights =
+        carver.take<float>(checked_mul(rows, ceil_div(request.inter, d_a_columns(request))));
   }
   if (want.gate_up_b.wanted()) {
     work.d_b_1 = carver.take<float>(checked_mul(checked_mul(request.num_experts, width), rank_1));

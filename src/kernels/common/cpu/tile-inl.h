@@ -74,6 +74,7 @@ void multiply_tile(const TileCall& call) {
   }
   b = multiply_steps<V, kRows, kVecs>(rows, k_step, b, at, end, sums);
   if (call.more_steps != 0) {
+    if (call.more_b != nullptr) b = static_cast<const char*>(call.more_b);
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) rows[i] = static_cast<const char*>(call.more_rows[i]);
     multiply_steps<V, kRows, kVecs>(rows, k_step, b, 0, call.more_steps * k_step, sums);

@@ -38,9 +38,10 @@ struct TileCall {
   std::int64_t ld;
   bool add;  // add to out instead of overwriting it
   Ahead ahead = {};
-  // Words of a second A that go on where the first ends; b holds num_steps + more_steps words.
+  // Words of a second A that go on where the first ends, and their panel; nullptr: b goes on too.
   const void* more_rows[kTileRows] = {};
   std::int64_t more_steps = 0;
+  const void* more_b = nullptr;
 };
 
 // Words of a strided matrix [num_outer, num_k] laid out k-major: dst [ceil(num_k / k_unit), width],
