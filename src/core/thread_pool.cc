@@ -37,7 +37,7 @@ struct ThreadPool::State {
   std::mutex mutex;
   std::condition_variable wake;
   std::mutex region;  // one parallel region at a time; callers from several threads queue here
-  const std::function<void(std::int64_t, int)>* task = nullptr;
+  const FunctionRef<void(std::int64_t, int)>* task = nullptr;
   std::int64_t num_tasks = 0;
   std::atomic<std::int64_t> next{0};
   std::atomic<std::uint64_t> generation{0};
@@ -100,7 +100,7 @@ int ThreadPool::num_threads() const noexcept {
   return static_cast<int>(state_->threads.size()) + 1;
 }
 
-void ThreadPool::run(std::int64_t num_tasks, const std::function<void(std::int64_t, int)>& task) {
+void ThreadPool::run(std::int64_t num_tasks, FunctionRef<void(std::int64_t, int)> task) {
   if (num_tasks <= 0) return;
   if (inside_task || state_->threads.empty() || num_tasks == 1) {
     const bool was_inside = inside_task;
@@ -141,7 +141,7 @@ void ThreadPool::run(std::int64_t num_tasks, const std::function<void(std::int64
 
 void ThreadPool::for_chunks(std::int64_t count,
                             std::int64_t grain,
-                            const std::function<void(std::int64_t, std::int64_t)>& body) {
+                            FunctionRef<void(std::int64_t, std::int64_t)> body) {
   run(ceil_div(count, grain),
       [&](std::int64_t chunk, int) { body(chunk * grain, std::min(count, (chunk + 1) * grain)); });
 }

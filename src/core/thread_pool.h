@@ -8,8 +8,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+
+#include "core/function_ref.h"
 
 namespace moesmith {
 
@@ -27,13 +28,13 @@ class ThreadPool {
   // [0, num_threads). Tasks are handed out in index order. The first exception is rethrown here
   // after the rest of the tasks were skipped. Nested calls from within a task run on the calling
   // thread alone.
-  void run(std::int64_t num_tasks, const std::function<void(std::int64_t task, int worker)>& task);
+  void run(std::int64_t num_tasks, FunctionRef<void(std::int64_t task, int worker)> task);
 
   // Splits [0, count) into chunks of `grain` (the last one shorter) and runs body(begin, end) for
   // each.
   void for_chunks(std::int64_t count,
                   std::int64_t grain,
-                  const std::function<void(std::int64_t begin, std::int64_t end)>& body);
+                  FunctionRef<void(std::int64_t begin, std::int64_t end)> body);
 
  private:
   struct State;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Forward and backward of batched_mm live on the caller's scratch: no call
+// Forward and backward of the project's own kernels live on the caller's scratch: no call
 // of operator new while they run.
 #include <gtest/gtest.h>
 
@@ -71,7 +71,7 @@ TEST_P(allocations_of, a_call_are_none) {
 
 INSTANTIATE_TEST_SUITE_P(own_kernels,
                          allocations_of,
-                         ::testing::Values("batched_mm"),
+                         ::testing::Values("scattermoe", "batched_mm"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

@@ -21,7 +21,7 @@ struct Backward {
   // v [rows, r] = scale * from B.
   void project(const PackedB<T>& b, float scale, const Rows& from, float* v) const {
     const std::int64_t rank = b.lora_rank;
-    run_tasks(pass.pool, pass.work.num_hits, [&](std::int64_t number, int) {
+    pass.pool.run(pass.work.num_hits, [&](std::int64_t number, int) {
       const Hit& hit = pass.work.hits[number];
       for_groups(hit.begin, hit.end, [&](std::int64_t begin, std::int64_t end) {
         float* to = v + begin * rank;
@@ -33,7 +33,7 @@ struct Backward {
 
   void run_d_a() const {
     const ExpertsRequest& request = pass.request;
-    run_tasks(pass.pool, pass.work.num_hits * num_i_blocks(), [&](std::int64_t task, int worker) {
+    pass.pool.run(pass.work.num_hits * num_i_blocks(), [&](std::int64_t task, int worker) {
       const Hit& hit = pass.work.hits[task / num_i_blocks()];
       const std::int64_t i0 = task % num_i_blocks() * kInterBlock;
       const std::int64_t n = std::min(kInterBlock, request.inter - i0);
@@ -75,7 +75,7 @@ struct Backward {
   // <dA', a> by block, in their order, + <dy, b2>.
   void run_d_weights() const {
     const ExpertsRequest& request = pass.request;
-    run_tasks(pass.pool, pass.work.num_hits, [&](std::int64_t number, int) {
+    pass.pool.run(pass.work.num_hits, [&](std::int64_t number, int) {
       const Hit& hit = pass.work.hits[number];
       for (std::int64_t row = hit.begin; row < hit.end; ++row) {
         float sum = 0;
@@ -105,7 +105,7 @@ struct Backward {
     const ExpertsRequest& request = pass.request;
     const std::int64_t hidden = request.hidden;
     const std::int64_t columns = pass.columns_per_task(hidden, 1, request.transposed);
-    run_tasks(pass.pool, ceil_div(hidden, columns), [&](std::int64_t task, int worker) {
+    pass.pool.run(ceil_div(hidden, columns), [&](std::int64_t task, int worker) {
       const std::int64_t c0 = task * columns, n = std::min(columns, hidden - c0);
       const WorkerScratch scratch = pass.worker(worker);
       for (std::int64_t hit = 0; hit < pass.work.num_hits; ++hit) {
@@ -154,7 +154,7 @@ struct Backward {
     const Work<T>& work = pass.work;
     const std::int64_t inter = request.inter, hidden = request.hidden;
     const std::int64_t rank = request.down_lora.lora_rank;
-    run_tasks(pass.pool, work.index.num_rows, [&](std::int64_t row, int) {
+    pass.pool.run(work.index.num_rows, [&](std::int64_t row, int) {
       const float weight = pass.weight_of(row);
       if (work.a.narrow != nullptr) {
         activation_ops<T>().forward(

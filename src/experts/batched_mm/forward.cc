@@ -226,7 +226,7 @@ void pack_b(const Pass<T>& pass) {
     return b.lora_rank > 0 ? ceil_div(b.out, kPackRows) : 0;
   };
   const std::int64_t first = chunks(pass.work.b_1);
-  run_tasks(pass.pool, first + chunks(pass.work.b_2), [&](std::int64_t task, int) {
+  pass.pool.run(first + chunks(pass.work.b_2), [&](std::int64_t task, int) {
     const bool up = task < first;
     const PackedB<T>& b = up ? pass.work.b_1 : pass.work.b_2;
     const LoraSpec& lora = up ? request.gate_up_lora : request.down_lora;
@@ -248,7 +248,7 @@ void pre_activation(const Pass<T>& pass, T* h, const Rounded<T>& a) {
       pass.columns_per_task(request.inter, pass.work.num_hits, !request.transposed);
   const std::int64_t blocks = ceil_div(request.inter, n);
   const PreActivation<T> products{pass, h, a};
-  run_tasks(pass.pool, pass.work.num_hits * blocks, [&](std::int64_t task, int worker) {
+  pass.pool.run(pass.work.num_hits * blocks, [&](std::int64_t task, int worker) {
     const std::int64_t i0 = task % blocks * n;
     products.run(task / blocks, i0, std::min(n, request.inter - i0), worker);
   });
@@ -264,21 +264,21 @@ void run_forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadP
   const Pass<T> pass{request, inputs, work, pool, prepare(request, inputs, work)};
   pack_b(pass);
   if (work.b_1.lora_rank > 0) {
-    run_tasks(pool, work.num_hits, [&](std::int64_t hit, int) {
+    pool.run(work.num_hits, [&](std::int64_t hit, int) {
       project(pass, request.gate_up_lora, inputs.gate_up_lora, pass.x_rows(), request.hidden,
               work.u_1, static_cast<T*>(saved.u_1), work.hits[hit]);
     });
   }
   pre_activation<T>(pass, static_cast<T*>(saved.h), work.a);
   if (work.b_2.lora_rank > 0) {
-    run_tasks(pool, work.num_hits, [&](std::int64_t hit, int) {
+    pool.run(work.num_hits, [&](std::int64_t hit, int) {
       project(pass, request.down_lora, inputs.down_lora, pass.by_row(work.a, request.inter),
               request.inter, work.u_2, static_cast<T*>(saved.u_2), work.hits[hit]);
     });
   }
   const std::int64_t n = pass.columns_per_task(request.hidden, 1, !request.transposed);
   const Down<T> down{pass, static_cast<T*>(args.output)};
-  run_tasks(pool, ceil_div(request.hidden, n), [&](std::int64_t task, int worker) {
+  pool.run(ceil_div(request.hidden, n), [&](std::int64_t task, int worker) {
     down.run(task * n, std::min(n, request.hidden - task * n), worker);
   });
 }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
 #include <type_traits>
 
 #include "core/thread_pool.h"
@@ -15,12 +14,6 @@
 #include "moesmith/experts.h"
 
 namespace moesmith::experts::batched_mm {
-
-// The pool's run without the allocation that std::function makes for a large closure.
-template <class Body>
-void run_tasks(ThreadPool& pool, std::int64_t num_tasks, const Body& body) {
-  pool.run(num_tasks, std::cref(body));
-}
 
 // Rows of [num_rows, width] f32 values: row r lies at r, or at the token of slot_of[r].
 struct Rows {

@@ -47,7 +47,7 @@ struct RowSums {
     if (!spec.wanted()) return;
     const std::int64_t blocks = ceil_div(left.width, kRowGroup);
     const auto& index = pass.work.index;
-    run_tasks(pass.pool, index.num_experts * blocks, [&](std::int64_t task, int worker) {
+    pass.pool.run(index.num_experts * blocks, [&](std::int64_t task, int worker) {
       const std::int64_t expert = task / blocks, p = task % blocks * kRowGroup;
       const std::int64_t num_p = std::min(kRowGroup, left.width - p);
       const std::int64_t begin = index.offsets[expert], end = index.offsets[expert + 1];
@@ -68,7 +68,7 @@ struct RowSums {
   void run_b(const GradSpec& spec, void* target, const Side& left, const Side& right) const {
     if (!spec.wanted()) return;
     const std::int64_t num_experts = pass.request.num_experts, width = right.width * num_experts;
-    run_tasks(pass.pool, ceil_div(left.width, kGradRows), [&](std::int64_t task, int worker) {
+    pass.pool.run(ceil_div(left.width, kGradRows), [&](std::int64_t task, int worker) {
       const std::int64_t o = task * kGradRows, num_o = std::min(kGradRows, left.width - o);
       const WorkerScratch scratch = pass.worker(worker);
       std::fill_n(scratch.row, num_o * width, 0.0f);
@@ -98,7 +98,7 @@ struct RowSums {
                 const WeightOf& weight_of) const {
     if (!spec.wanted()) return;
     const auto& index = pass.work.index;
-    run_tasks(pass.pool, index.num_experts, [&](std::int64_t expert, int worker) {
+    pass.pool.run(index.num_experts, [&](std::int64_t expert, int worker) {
       float* sum = pass.worker(worker).sum;
       for (std::int64_t q = 0; q < width; q += kMaxColumns) {
         const std::int64_t n = std::min(kMaxColumns, width - q);

@@ -248,7 +248,8 @@ void run_backward(const ExpertsRequest& request, const BackwardArgs& args, Threa
                      tile,
                      kernels::cpu::tile_for(active_isa(), compute, compute),
                      WeightTerms(request, inputs.weights, tile, inputs.packed_weights)};
-  const WorkerOf worker_of = [&](int worker) { return work.worker(request, num_tokens, worker); };
+  const auto scratch_of = [&](int worker) { return work.worker(request, num_tokens, worker); };
+  const WorkerOf worker_of = scratch_of;
   if (work.h != nullptr) {
     pre_activation<T>(pass, static_cast<const T*>(saved.u_1), work.h, nullptr, worker_of, pool);
     saved.h = work.h;

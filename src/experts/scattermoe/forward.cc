@@ -201,7 +201,8 @@ void run_forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadP
                      tile,
                      kernels::cpu::tile_for(active_isa(), compute, compute),
                      WeightTerms(request, inputs.weights, tile, inputs.packed_weights)};
-  const WorkerOf worker_of = [&](int worker) { return work.worker(request, num_tokens, worker); };
+  const auto scratch_of = [&](int worker) { return work.worker(request, num_tokens, worker); };
+  const WorkerOf worker_of = scratch_of;
 
   if (work.lora_1.lora_rank > 0) {
     project(pass, pass.x(), request.hidden, work.lora_1.lora_rank, request.gate_up_lora.lora_scale,

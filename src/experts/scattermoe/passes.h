@@ -2,13 +2,11 @@
 // scattermoe's passes for T, the compute dtype: float or bf16.
 #pragma once
 
-#include <functional>
-
 #include "experts/scattermoe/products.h"
 
 namespace moesmith::experts::scattermoe {
 
-using WorkerOf = std::function<WorkerScratch(int)>;
+using WorkerOf = FunctionRef<WorkerScratch(int)>;
 
 template <class T>
 void run_forward(const ExpertsRequest& request, const ForwardArgs& args, ThreadPool& pool);

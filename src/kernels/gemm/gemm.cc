@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/gemm/gemm.h"
 
-#include <functional>
 
 #include "core/text.h"
 #include "kernels/gemm/packed_b.h"
@@ -85,7 +84,7 @@ Product swapped(const Product& p) {
 void run_tasks(const Product& p,
                ThreadPool& pool,
                std::int64_t num_tasks,
-               const std::function<void(std::int64_t)>& task) {
+               FunctionRef<void(std::int64_t)> task) {
   const double products =
       static_cast<double>(p.args.m) * static_cast<double>(p.args.n) * static_cast<double>(p.args.k);
   if (products < kSerialProducts) {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
 
 #include "core/checked.h"
 #include "kernels/common/cpu/tile.h"
@@ -56,7 +55,7 @@ void finish(const Product& p,
 void run_tasks(const Product& p,
                ThreadPool& pool,
                std::int64_t num_tasks,
-               const std::function<void(std::int64_t)>& task);
+               FunctionRef<void(std::int64_t)> task);
 
 void run_packed(const Product& p, ThreadPool& pool);
 void run_dot(const Product& p, ThreadPool& pool);
