@@ -27,17 +27,13 @@ void convert_row(T* to, const void* from, DType dtype, std::int64_t n) {
   }
 }
 
-template <class To, class From>
-To convert(From value) {
-  if constexpr (std::is_same_v<To, From>) {
-    return value;
-  } else {
-    return To(static_cast<float>(value));
-  }
-}
+// Elements of B that are turned over at once per expert.
+constexpr std::int64_t kTurned = 256;
 
 // Rows [begin, end) of B [out, r * E] to [E, out, r16], for kExpertBlock experts at a time: theirs
-// lie side by side in B, and each writes a stretch of its own.
+// lie side by side in B. Several rows go through a tile on the stack, so that each expert's stretch
+// is written once: stretches of different experts lie a large power of two apart and would throw
+// each other out of the caches.
 template <class T, class From>
 void pack_b_rows(const From* b,
                  std::int64_t rank,
@@ -45,16 +41,25 @@ void pack_b_rows(const From* b,
                  std::int64_t begin,
                  std::int64_t end,
                  const PackedLora<T>& packed) {
-  const std::int64_t num_experts = index.num_experts;
+  const std::int64_t num_experts = index.num_experts, padded = packed.lora_rank;
+  const std::int64_t most_rows = std::max<std::int64_t>(kTurned / padded, 1);
+  float tile[kExpertBlock][kTurned] = {};  // columns past the rank stay 0
   for (std::int64_t e0 = 0; e0 < num_experts; e0 += kExpertBlock) {
-    const std::int64_t e_end = std::min(num_experts, e0 + kExpertBlock);
-    if (index.offsets[e0] == index.offsets[e_end]) continue;
-    for (std::int64_t o = begin; o < end; ++o) {
-      const From* row = b + o * rank * num_experts;
-      for (std::int64_t e = e0; e < e_end; ++e) {
-        T* to = packed.b + (e * packed.out + o) * packed.lora_rank;
-        for (std::int64_t j = 0; j < rank; ++j) to[j] = convert<T>(row[j * num_experts + e]);
-        std::fill(to + rank, to + packed.lora_rank, T{});
+    const std::int64_t count = std::min(kExpertBlock, num_experts - e0);
+    if (index.offsets[e0] == index.offsets[e0 + count]) continue;
+    for (std::int64_t o = begin; o < end; o += most_rows) {
+      const std::int64_t num_rows = std::min(most_rows, end - o);
+      for (std::int64_t i = 0; i < num_rows; ++i) {
+        const From* row = b + (o + i) * rank * num_experts + e0;
+        for (std::int64_t j = 0; j < rank; ++j, row += num_experts) {
+          for (std::int64_t e = 0; e < count; ++e) {
+            tile[e][i * padded + j] = static_cast<float>(row[e]);
+          }
+        }
+      }
+      for (std::int64_t e = 0; e < count; ++e) {
+        T* to = packed.b + ((e0 + e) * packed.out + o) * padded;
+        kernels::rows::ops<T>().from_f32(to, tile[e], 1.0f, num_rows * padded);
       }
     }
   }
@@ -111,14 +116,18 @@ void store_b_gradient(const GradSpec& spec,
   const std::int64_t rank = lora.lora_rank, padded = padded_lora_rank(lora);
   const std::int64_t width = rank * num_experts;
   pool.for_chunks(out, kOutRows, [&](std::int64_t begin, std::int64_t end) {
-    float across[kExpertBlock];
+    float tile[kLoraRankStep][kExpertBlock];
     for (std::int64_t e0 = 0; e0 < num_experts; e0 += kExpertBlock) {
       const std::int64_t count = std::min(kExpertBlock, num_experts - e0);
       for (std::int64_t o = begin; o < end; ++o) {
-        const float* from = staged + (e0 * out + o) * padded;
-        for (std::int64_t j = 0; j < rank; ++j) {
-          for (std::int64_t e = 0; e < count; ++e) across[e] = from[e * out * padded + j];
-          store_gradient(spec, target, o * width + j * num_experts + e0, across, count);
+        for (std::int64_t j0 = 0; j0 < rank; j0 += kLoraRankStep) {
+          for (std::int64_t e = 0; e < count; ++e) {
+            const float* from = staged + ((e0 + e) * out + o) * padded + j0;
+            for (std::int64_t j = 0; j < kLoraRankStep; ++j) tile[j][e] = from[j];
+          }
+          for (std::int64_t j = j0; j < std::min(rank, j0 + kLoraRankStep); ++j) {
+            store_gradient(spec, target, o * width + j * num_experts + e0, tile[j - j0], count);
+          }
         }
       }
     }

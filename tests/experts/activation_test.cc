@@ -53,7 +53,8 @@ void check(const ActivationSpec& spec, std::int64_t n, std::int64_t stride, bool
                                      : GateUp<T>{d_h.data(), d_h.data() + n, 1};
   const ActivationOps<T>& ops = activation_ops<T>();
   ops.forward(spec, at, a.data(), n);
-  const float got_sum = ops.backward(spec, at, d_a.data(), 0.5f, d_at, n);
+  std::vector<T> a_again(a.size());
+  const float got_sum = ops.backward(spec, at, d_a.data(), 0.5f, d_at, a_again.data(), n);
   double want_sum = 0, sum_scale = 0;
   const double half_ulp = std::is_same_v<T, bf16> ? 0x1p-8 : 0x1p-20;
   for (std::int64_t i = 0; i < n; ++i) {
@@ -69,6 +70,7 @@ void check(const ActivationSpec& spec, std::int64_t n, std::int64_t stride, bool
     };
     const T value = a[static_cast<std::size_t>(i)];
     close(value, point.value, "value");
+    EXPECT_EQ(static_cast<float>(a_again[static_cast<std::size_t>(i)]), static_cast<float>(value));
     close(d_at.gate[i * stride], 0.5 * d * point.d_gate, "d_gate");
     if (spec.gated) close(d_at.up[i * stride], 0.5 * d * point.d_up, "d_up");
     want_sum += d * static_cast<double>(static_cast<float>(value));

@@ -35,12 +35,13 @@ struct ActivationOps {
   // a[i] = act(gate[i], up[i]), i < n
   void (*forward)(const ActivationSpec& spec, GateUp<const T> h, T* a, std::int64_t n);
   // d_h = weight * d_a[i] * act'(h); returns the sum of d_a[i] * T(act(h)). Up of d_h is written
-  // only when gated.
+  // only when gated, a[i] = T(act(h)) unless it is nullptr.
   float (*backward)(const ActivationSpec& spec,
                     GateUp<const T> h,
                     const float* d_a,
                     float weight,
                     GateUp<T> d_h,
+                    T* a,
                     std::int64_t n);
 };
 

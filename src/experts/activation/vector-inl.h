@@ -168,6 +168,7 @@ float backward_kind(const ActivationSpec& spec,
                     const float* d_a,
                     float weight,
                     GateUp<T> d_h,
+                    T* a,
                     std::int64_t n) {
   V sum{};
   for (std::int64_t i = 0; i < n; i += kLanes) {
@@ -178,6 +179,7 @@ float backward_kind(const ActivationSpec& spec,
     Lanes at;
     evaluate<kKind>(spec, gate, up, at);
     sum += d * as_stored(at.value, static_cast<const T*>(nullptr));
+    if (a != nullptr) scatter(a + i, at.value, 1, count);
     scatter(d_h.gate + i * d_h.stride, weight * d * at.d_gate, d_h.stride, count);
     if (spec.gated) scatter(d_h.up + i * d_h.stride, weight * d * at.d_up, d_h.stride, count);
   }
@@ -211,18 +213,19 @@ float backward(const ActivationSpec& spec,
                const float* d_a,
                float weight,
                GateUp<T> d_h,
+               T* a,
                std::int64_t n) {
   switch (spec.kind) {
     case ActivationKind::kSilu:
-      return backward_kind<ActivationKind::kSilu>(spec, h, d_a, weight, d_h, n);
+      return backward_kind<ActivationKind::kSilu>(spec, h, d_a, weight, d_h, a, n);
     case ActivationKind::kGelu:
-      return backward_kind<ActivationKind::kGelu>(spec, h, d_a, weight, d_h, n);
+      return backward_kind<ActivationKind::kGelu>(spec, h, d_a, weight, d_h, a, n);
     case ActivationKind::kGeluTanh:
-      return backward_kind<ActivationKind::kGeluTanh>(spec, h, d_a, weight, d_h, n);
+      return backward_kind<ActivationKind::kGeluTanh>(spec, h, d_a, weight, d_h, a, n);
     case ActivationKind::kRelu:
-      return backward_kind<ActivationKind::kRelu>(spec, h, d_a, weight, d_h, n);
+      return backward_kind<ActivationKind::kRelu>(spec, h, d_a, weight, d_h, a, n);
     case ActivationKind::kRelu2:
-      return backward_kind<ActivationKind::kRelu2>(spec, h, d_a, weight, d_h, n);
+      return backward_kind<ActivationKind::kRelu2>(spec, h, d_a, weight, d_h, a, n);
   }
   return 0;
 }

@@ -66,7 +66,7 @@ struct Backward {
     if (d_h_rows != nullptr) d_h = gate_up_of_row(request, d_h_rows + row * width, i0);
     const float product = activation_ops<T>().backward(
         request.activation, gate_up_of_row<const T>(request, h + row * width, i0), d_a,
-        pass.weight_of(row), d_h, n);
+        pass.weight_of(row), d_h, nullptr, n);
     if (pass.work.d_weights != nullptr) {
       pass.work.d_weights[row * num_i_blocks() + i0 / kInterBlock] = product;
     }

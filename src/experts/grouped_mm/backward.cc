@@ -82,7 +82,7 @@ struct Backward {
       float d_weight = activation_ops<T>().backward(
           request.activation, gate_up_of_row<const T>(request, h + i * width),
           mine.d_a + i * request.inter, ops.weight_of(row),
-          gate_up_of_row(request, mine.d_h + i * width), request.inter);
+          gate_up_of_row(request, mine.d_h + i * width), nullptr, request.inter);
       if (!request.wanted.top_k_weights.wanted()) continue;
       if (request.down_bias) d_weight += bias_part(tile, i, mine);
       store_gradient(request.wanted.top_k_weights, args.gradients.top_k_weights,

@@ -54,9 +54,10 @@ struct Backward {
     GateUp<T> d_h{unused, unused + kBlockColumns, 1};
     if (work.d_h != nullptr) d_h = gate_up_of_row(request, work.d_h + row * width, i0);
     const T* h = static_cast<const T*>(saved.h) + row * width;
+    T* a = work.a == nullptr ? nullptr : work.a + row * request.inter + i0;
     const float product =
         activation_ops<T>().backward(request.activation, gate_up_of_row<const T>(request, h, i0),
-                                     d_a, pass.weight_of(row), d_h, n);
+                                     d_a, pass.weight_of(row), d_h, a, n);
     if (work.d_weights != nullptr) {
       work.d_weights[row * num_i_blocks() + i0 / d_a_columns(pass.request)] = product;
     }
@@ -157,14 +158,14 @@ struct Backward {
     combine(pass, work.stripe, worker_of, pool, block_of, start, add, store);
   }
 
-  // a and w a by rows, for gradients of down and its A; w v2 and w u2.
+  // a, unless d_a left it, and w a by rows, for gradients of down and its A; w v2 and w u2.
   void weigh_rows() const {
     const ExpertsRequest& request = pass.request;
     const std::int64_t inter = request.inter, rank = pass.lora_2.lora_rank;
     pool.for_chunks(pass.index.num_rows, kTokenChunk, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t row = begin; row < end; ++row) {
         const float weight = pass.weight_of(row);
-        if (work.a != nullptr) {
+        if (work.a != nullptr && !needs.d_a) {
           const T* h = static_cast<const T*>(saved.h) + row * request.gate_up_width();
           activation_ops<T>().forward(request.activation, gate_up_of_row<const T>(request, h),
                                       work.a + row * inter, inter);
@@ -176,10 +177,19 @@ struct Backward {
     });
   }
 
+  bool weighs_rows() const {
+    return (work.a != nullptr && !needs.d_a) || work.weighted_a != nullptr ||
+           work.weighted_v_2 != nullptr || work.weighted_u_2 != nullptr;
+  }
+
   static void weigh(T* to, const T* from, std::int64_t row, std::int64_t n, float weight) {
     if (to == nullptr) return;
-    for (std::int64_t i = row * n; i < (row + 1) * n; ++i) {
-      to[i] = T(weight * static_cast<float>(from[i]));
+    constexpr std::int64_t kChunk = 256;
+    float wide[kChunk];
+    for (std::int64_t i = 0; i < n; i += kChunk) {
+      const std::int64_t count = std::min(kChunk, n - i), at = row * n + i;
+      kernels::rows::ops<T>().to_f32(wide, from + at, 1.0f, count);
+      kernels::rows::ops<T>().from_f32(to + at, wide, weight, count);
     }
   }
 
@@ -203,7 +213,7 @@ struct Backward {
               });
     }
     if (request.wanted.hidden.wanted()) run_d_hidden();
-    if (work.a != nullptr || work.weighted_u_2 != nullptr) weigh_rows();
+    if (weighs_rows()) weigh_rows();
   }
 };
 

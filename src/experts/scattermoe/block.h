@@ -114,6 +114,7 @@ inline kernels::gemm::Operand from_column(kernels::gemm::Operand b, std::int64_t
 struct RowCut {
   std::int64_t begin, end;
 
+  std::int64_t num_rows() const { return end - begin; }
   std::int64_t num_tiles() const { return ceil_div(end - begin, kernels::cpu::kTileRows); }
   std::int64_t tile_begin(std::int64_t t) const { return begin + (end - begin) * t / num_tiles(); }
 };

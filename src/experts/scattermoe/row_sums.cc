@@ -140,27 +140,36 @@ struct RowSums {
       left_rows[k] = sum.left.rows.row(row + k);
       right_rows[k] = sum.right.rows.row(row + k);
     }
-    const auto pack = [&](const void* const* rows, std::int64_t first, std::int64_t n,
-                          std::int64_t width, char* dst) {
+    const auto pack = [&](const void* const* rows, const RowCut& columns, std::int64_t width,
+                          std::int64_t panel, char* dst) {
       kernels::cpu::PackCall call{};
       call.src_is_bf16 = DTypeOf<T>::value == DType::kBF16;
       call.outer_stride = 1;
-      call.num_outer = n;
+      call.num_outer = columns.num_rows();
       call.num_k = count;
       call.width = width;
       call.dst = dst;
+      call.dst_width = panel;
+      call.panel_stride = panel * words * 4;
       call.k_rows = rows;
-      call.src_offset = first;
+      call.src_offset = columns.begin;
       tile.pack(call);
     };
     for (std::int64_t t = 0; t < p.num_tiles(); ++t) {
-      pack(left_rows, p.tile_begin(t), p.tile_begin(t + 1) - p.tile_begin(t), kTileRows,
+      pack(left_rows, {p.tile_begin(t), p.tile_begin(t + 1)}, kTileRows, kTileRows,
            scratch.left + t * kTileRows * words * 4);
     }
-    for (std::int64_t j = q.begin; j < q.end; j += tile.width()) {
-      const std::int64_t n = std::min<std::int64_t>(tile.width(), q.end - j);
-      const std::int64_t width = round_up(n, tile.lanes);
-      pack(right_rows, j, n, width, scratch.right);
+    // Whole panels side by side, then one of what is left: rows are read once, not once per panel.
+    const std::int64_t columns = round_up(q.num_rows(), tile.lanes), width = tile.width();
+    const std::int64_t whole = columns / width * width;
+    if (whole > 0) {
+      pack(right_rows, {q.begin, std::min(q.begin + whole, q.end)}, whole, width, scratch.right);
+    }
+    if (whole < columns) {
+      pack(right_rows, {q.begin + whole, q.end}, columns - whole, columns - whole,
+           scratch.right + whole * words * 4);
+    }
+    for (std::int64_t j = 0; j < columns; j += width) {
       for (std::int64_t t = 0; t < p.num_tiles(); ++t) {
         kernels::cpu::TileCall call;
         const std::int64_t first = p.tile_begin(t), num_rows = p.tile_begin(t + 1) - first;
@@ -169,11 +178,12 @@ struct RowSums {
         }
         call.k_step = kTileRows * 4;
         call.num_steps = words;
-        call.b = scratch.right;
-        call.out = scratch.sums + (first - p.begin) * kSumColumns + j - q.begin;
+        call.b = scratch.right + j * words * 4;
+        call.out = scratch.sums + (first - p.begin) * kSumColumns + j;
         call.ld = kSumColumns;
         call.add = add;
-        tile.multiply(static_cast<int>(num_rows), static_cast<int>(width / tile.lanes), call);
+        tile.multiply(static_cast<int>(num_rows),
+                      static_cast<int>(std::min(width, columns - j) / tile.lanes), call);
       }
     }
   }

@@ -30,7 +30,7 @@ WorkerScratch worker_scratch(Carver& carver,
   worker.wide = carver.take<float>(width);
   const std::int64_t words = std::min(kSumWords, rows);
   worker.left = carver.take<char>(kSumRows * words * 4);
-  worker.right = carver.take<char>(kernels::cpu::kMaxTileVecs * 16 * words * 4);
+  worker.right = carver.take<char>(kSumColumns * words * 4);
   worker.sums = carver.take<float>(kSumRows * kSumColumns);
   worker.rows = carver.take<const void*>(4 * words);
   return worker;

@@ -21,7 +21,7 @@ struct RowBlock {
 
 // Sums over an expert's rows: columns of the left side per task, of the right side at once, and
 // words of k at a time.
-inline constexpr std::int64_t kSumRows = 96, kSumColumns = 512, kSumWords = 512;
+inline constexpr std::int64_t kSumRows = 96, kSumColumns = 512, kSumWords = 128;
 
 // Columns of y or dx per task: enough tasks for an even load. How the columns are cut does not
 // change a bit of the result.
@@ -33,7 +33,7 @@ struct WorkerScratch {
   float* bias = nullptr;        // [max(2I, H)], widened
   float* wide = nullptr;        // [max(2I, H)]
   char* left = nullptr;         // packed [kSumRows, words of rows], at most kSumWords
-  char* right = nullptr;        // packed [words of rows, columns of a tile]
+  char* right = nullptr;        // packed panels [words of rows, columns of a tile], kSumColumns
   float* sums = nullptr;        // [kSumRows, kSumColumns]
   const void** rows = nullptr;  // pointers to the rows of one chunk, twice
 };
