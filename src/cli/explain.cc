@@ -70,7 +70,7 @@ const model::MoeLayer* first_experts(const model::Decoder& decoder) {
 }
 
 // Throws the planner's Error when what was asked for cannot run.
-void print_experts(const model::Decoder& decoder, const std::string& implementation) {
+void print_experts(const model::Decoder& decoder, const std::string& implementation, bool packed) {
   const model::MoeLayer* layer = first_experts(decoder);
   print_line("");
   if (layer == nullptr) {
@@ -79,6 +79,7 @@ void print_experts(const model::Decoder& decoder, const std::string& implementat
   }
   experts::ExpertsRequest request = layer->train_plan->request();
   request.implementation = implementation;
+  request.packed_weights = packed;
   std::vector<std::vector<std::string>> rows = {{"experts", "", ""}};
   for (const experts::Verdict& verdict : experts::explain_experts(request)) {
     rows.push_back({verdict.name, verdict.accepted ? "can run" : "refuses", verdict.text});
@@ -103,12 +104,13 @@ int run(const Arguments& arguments) {
   print_model(*decoder, request.folder);
   print_line("");
   print_table(trained_table(trained_tensors(*decoder)));
-  print_experts(*decoder, config.model.experts_implementation);
-  print_line("");
   const int num_threads = ThreadPool(static_cast<int>(config.runtime.threads)).num_threads();
   const std::int64_t tokens = checked_mul(config.train.micro_batch_size, config.train.sequence_len);
-  print_table(
-      memory_table(train::plan_memory(model::estimate_memory(request, tokens, num_threads))));
+  const train::MemoryPlan memory = train::plan_memory(
+      model::estimate_memory(request, tokens, num_threads), request.model.pack_experts);
+  print_experts(*decoder, config.model.experts_implementation, memory.pack_experts);
+  print_line("");
+  print_table(memory_table(memory));
   print_line(
       str("  for a micro-batch of ", count_text(tokens), " tokens on ", num_threads, " threads"));
   return kDone;

@@ -9,6 +9,7 @@
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "core/text.h"
+#include "train/memory.h"
 
 namespace moesmith::cli {
 namespace {
@@ -151,7 +152,9 @@ std::vector<std::string> memory_table(const train::MemoryPlan& plan) {
   rows.push_back(
       {"peak", human_bytes(static_cast<double>(plan.peak_bytes)),
        str("of ", human_bytes(static_cast<double>(plan.available_bytes)), " available")});
-  return aligned(rows, {false, true, false});
+  std::vector<std::string> lines = aligned(rows, {false, true, false});
+  if (const std::string text = train::packing_text(plan); !text.empty()) lines.push_back("  " + text);
+  return lines;
 }
 
 }  // namespace moesmith::cli

@@ -55,6 +55,14 @@ Section model_section() {
           K::integer("threads", MOESMITH_AT(Config, runtime.threads), {0.0, 4096.0, false, false},
                      "Worker threads; 0: the processors this process may use, at most the cgroup's "
                      "quota."),
+          K::choice<model::PackExperts>(
+              "pack_experts", MOESMITH_AT(Config, model.pack_experts),
+              {{"auto", model::PackExperts::kAuto},
+               {"true", model::PackExperts::kAlways},
+               {"false", model::PackExperts::kNever}},
+              "Frozen experts, packed once into the kernels' layout: faster steps, the same "
+              "numbers, about twice the experts' size in memory. false: read where the checkpoint "
+              "is mapped; auto: packed when the run then takes at most half of the memory."),
           K::choice<NumaPolicy>(
               "numa", MOESMITH_AT(Config, runtime.numa),
               {{"auto", NumaPolicy::kAuto},

@@ -154,6 +154,11 @@ Tensor Checkpoint::tensor(std::string_view name) const {
   return files_[where.file].tensor(*where.info);
 }
 
+void Checkpoint::dont_need(std::string_view name) const {
+  const Place& where = place(name);
+  files_[where.file].dont_need(*where.info);
+}
+
 Tensor Checkpoint::tensor(std::string_view name, const Shape& expected) const {
   const Place& where = place(name);
   if (where.info->shape != expected) {

@@ -38,7 +38,8 @@ class Checkpoint {
   // Error(kNotFound) names the nearest tensor that exists.
   const TensorInfo& info(std::string_view name) const;
   const std::string& file_of(std::string_view name) const;
-  Tensor tensor(std::string_view name) const;  // as SafetensorsFile::tensor
+  Tensor tensor(std::string_view name) const;   // as SafetensorsFile::tensor
+  void dont_need(std::string_view name) const;  // as SafetensorsFile::dont_need
   // Checks the shape: Error(kInvalidInput) "<file>: <tensor>: got shape [..], expected [..]".
   Tensor tensor(std::string_view name, const Shape& expected) const;
   const std::vector<SafetensorsFile>& files() const noexcept { return files_; }

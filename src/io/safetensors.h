@@ -48,6 +48,8 @@ class SafetensorsFile {
   // Tells the system that the whole file will be read soon / is not needed in memory any more.
   void will_need() const noexcept;
   void dont_need() const noexcept;
+  // The same of one tensor's whole pages. Views stay valid: reading brings the pages back.
+  void dont_need(const TensorInfo& info) const noexcept;
 
  private:
   struct Impl;

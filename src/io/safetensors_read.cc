@@ -62,6 +62,13 @@ class Map {
   void advise(int advice) const noexcept {
     if (size_ > 0) ::madvise(data_, static_cast<std::size_t>(size_), advice);
   }
+  // The whole pages within [begin, end).
+  void advise(int advice, std::int64_t begin, std::int64_t end) const noexcept {
+    const std::int64_t page = ::sysconf(_SC_PAGESIZE);
+    const std::int64_t first = (begin + page - 1) / page * page, last = end / page * page;
+    if (first >= last) return;
+    ::madvise(static_cast<char*>(data_) + first, static_cast<std::size_t>(last - first), advice);
+  }
 
  private:
   void* data_ = nullptr;
@@ -266,5 +273,8 @@ Tensor SafetensorsFile::tensor(const TensorInfo& info) const {
 
 void SafetensorsFile::will_need() const noexcept { impl_->map.advise(MADV_WILLNEED); }
 void SafetensorsFile::dont_need() const noexcept { impl_->map.advise(MADV_DONTNEED); }
+void SafetensorsFile::dont_need(const TensorInfo& info) const noexcept {
+  impl_->map.advise(MADV_DONTNEED, info.begin, info.end);
+}
 
 }  // namespace moesmith::io

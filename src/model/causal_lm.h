@@ -45,6 +45,7 @@ struct MemoryEstimate {
   std::int64_t weights_mapped = 0;  // used in place from the checkpoint; the system may drop them
   std::int64_t weights = 0;         // own storage: converted, trained or drawn weights
   std::int64_t packed = 0;          // compute-dtype copies of adapters and the like
+  std::int64_t packed_experts = 0;  // of frozen experts, if they are packed; 0 with kNever
   std::int64_t adapter = 0;         // f32 values
   std::int64_t masters = 0;         // f32 masters of trained weights, where value is not f32
   std::int64_t gradients = 0;

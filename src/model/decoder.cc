@@ -18,13 +18,15 @@ class Assembler {
     for (Lora& lora : d_.loras) loras_[lora.slot.target] = &lora;
   }
 
-  void run(const std::string& experts_implementation) {
+  void run(const ModelOptions& options) {
+    const bool pack =
+        d_.mode == TrainMode::kAdapter && options.pack_experts == PackExperts::kAlways;
     d_.embedding = parameter("model.embed_tokens.weight");
     d_.layers.clear();
     for (std::int64_t i = 0; i < d_.spec.num_layers(); ++i) {
       d_.layers.push_back(layer(i));
       DecoderLayer& added = d_.layers.back();
-      if (added.moe) added.moe->plan(experts_implementation, d_.compute);
+      if (added.moe) added.moe->plan(options.experts_implementation, d_.compute, pack);
       added.trainable = trainable_;
       trainable_ = false;
     }
@@ -134,8 +136,8 @@ std::int64_t Decoder::num_sparse_layers() const {
                        [](const DecoderLayer& layer) { return layer.moe.has_value(); });
 }
 
-void assemble(Decoder& decoder, const std::string& experts_implementation) {
-  Assembler(decoder).run(experts_implementation);
+void assemble(Decoder& decoder, const ModelOptions& options) {
+  Assembler(decoder).run(options);
   decoder.rope = kernels::rope::Table(decoder.spec.rope.inv_freq, decoder.spec.rope.magnitude);
 }
 

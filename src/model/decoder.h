@@ -67,7 +67,7 @@ std::unique_ptr<Decoder> describe_decoder(const LoadRequest& request, bool repor
 void fill_decoder(Decoder& decoder, const LoadRequest& request, ThreadPool& pool);
 
 // Points the layers at weights and adapters and plans the experts; values need not be there yet.
-void assemble(Decoder& decoder, const std::string& experts_implementation);
+void assemble(Decoder& decoder, const ModelOptions& options);
 
 // Runs a decoder in its compute dtype.
 class Engine {

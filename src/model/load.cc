@@ -25,6 +25,22 @@ std::int64_t trainable_elements(const Decoder& d) {
   return n;
 }
 
+// What was packed is not read from the map again, but for single tokens: its pages may go.
+void release_experts(const Decoder& d, const MoeLayer& layer) {
+  if (!d.checkpoint) return;
+  for (const Weight* weight : {layer.gate_up, layer.down}) {
+    for (const std::string& name : weight->disk_names) d.checkpoint->dont_need(name);
+  }
+}
+
+std::int64_t packed_bytes(const Decoder& d) {
+  std::int64_t bytes = 0;
+  for (const DecoderLayer& layer : d.layers) {
+    if (layer.moe) bytes += layer.moe->train_plan->packed_bytes();
+  }
+  return bytes;
+}
+
 }  // namespace
 
 std::unique_ptr<Decoder> describe_decoder(const LoadRequest& request, bool report) {
@@ -55,7 +71,7 @@ std::unique_ptr<Decoder> describe_decoder(const LoadRequest& request, bool repor
       lora.a.trainable = lora.b.trainable = request.mode == TrainMode::kAdapter;
     }
   }
-  assemble(*d, request.model.experts_implementation);
+  assemble(*d, request.model);
   return d;
 }
 
@@ -72,15 +88,23 @@ void fill_decoder(Decoder& d, const LoadRequest& request, ThreadPool& pool) {
     }
   }
   for (DecoderLayer& layer : d.layers) {
-    if (layer.moe) layer.moe->bind();
+    if (!layer.moe) continue;
+    layer.moe->bind();
+    layer.moe->pack(pool);
+    if (layer.moe->packed.defined()) release_experts(d, *layer.moe);
   }
 }
 
 MemoryEstimate estimate_memory(const LoadRequest& request,
                                std::int64_t max_tokens,
                                int num_threads) {
-  const auto d = describe_decoder(request, false);
+  LoadRequest packing = request;
+  if (packing.model.pack_experts == PackExperts::kAuto) {
+    packing.model.pack_experts = PackExperts::kAlways;
+  }
+  const auto d = describe_decoder(packing, false);
   MemoryEstimate m;
+  m.packed_experts = request.model.pack_experts == PackExperts::kNever ? 0 : packed_bytes(*d);
   for (const Weight& weight : d->weights) {
     const std::int64_t n = numel(weight.spec.shape), bytes = n * dtype_size(d->compute);
     const bool mapped =

@@ -42,6 +42,15 @@ experts::GradSpec grad_of(bool wanted) {
 }
 bool trained(const Lora* lora) { return lora != nullptr && lora->a.trainable; }
 
+experts::ExpertsWeights weights_of(const MoeLayer& layer) {
+  const std::int64_t hidden = layer.router.in, inter = layer.down->spec.shape[2];
+  experts::ExpertsWeights weights;
+  weights.gate_up = {layer.gate_base, hidden};
+  weights.up = {layer.up_base, hidden};
+  weights.down = {layer.down_base, inter};
+  return weights;
+}
+
 template <class T>
 experts::ExpertsInputs inputs_of(const MoeLayer& layer,
                                  std::int64_t n,
@@ -52,10 +61,8 @@ experts::ExpertsInputs inputs_of(const MoeLayer& layer,
   in.hidden = x;
   in.top_k_index = s.index;
   in.top_k_weights = s.weights;
-  const std::int64_t hidden = layer.router.in, inter = layer.down->spec.shape[2];
-  in.weights.gate_up = {layer.gate_base, hidden};
-  in.weights.up = {layer.up_base, hidden};
-  in.weights.down = {layer.down_base, inter};
+  in.weights = weights_of(layer);
+  if (layer.packed.defined()) in.packed_weights = static_cast<const std::byte*>(layer.packed.raw());
   in.gate_up_lora = lora_factors(layer.gate_up_lora);
   in.down_lora = lora_factors(layer.down_lora);
   return in;
@@ -134,8 +141,9 @@ struct BackwardScratch {
 
 }  // namespace
 
-void MoeLayer::plan(const std::string& implementation, DType compute) {
+void MoeLayer::plan(const std::string& implementation, DType compute, bool pack) {
   experts::ExpertsRequest request;
+  request.packed_weights = pack && !gate_up->parameter.trainable && !down->parameter.trainable;
   request.implementation = implementation;
   request.num_experts = num_experts;
   request.top_k = top_k;
@@ -159,6 +167,13 @@ void MoeLayer::plan(const std::string& implementation, DType compute) {
   request.wanted.gate_up_a = request.wanted.gate_up_b = grad_of(trained(gate_up_lora));
   request.wanted.down_a = request.wanted.down_b = grad_of(trained(down_lora));
   train_plan = experts::plan_experts(request);
+}
+
+void MoeLayer::pack(ThreadPool& pool) {
+  const std::int64_t bytes = train_plan->packed_bytes();
+  if (bytes == 0) return;
+  packed = Tensor::empty({bytes / dtype_size(DType::kF32)}, DType::kF32);
+  train_plan->pack(weights_of(*this), bytes_of(packed.raw(), bytes), pool);
 }
 
 void MoeLayer::bind() {

@@ -39,10 +39,16 @@ struct MoeLayer {
   // decode_plan: for one token a call, where another implementation may be the faster one.
   std::optional<experts::ExpertsPlan> train_plan, infer_plan, decode_plan;
 
-  // Chooses the implementation; throws its Error where none can run this.
-  void plan(const std::string& implementation, DType compute);
+  // What pack() made, for train_plan and infer_plan; undefined without.
+  Tensor packed;
+
+  // Chooses the implementation; throws its Error where none can run this. `pack`: frozen weights
+  // may be packed.
+  void plan(const std::string& implementation, DType compute, bool pack);
   // Points at the weights as they lie now.
   void bind();
+  // Fills `packed` where the plan reads packed copies; after bind().
+  void pack(ThreadPool& pool);
 };
 
 template <class T>

@@ -14,11 +14,16 @@ namespace moesmith::model {
 // kAuto: what the checkpoint's weights are stored in (F16 is computed in bf16).
 enum class ComputeDType { kAuto, kF32, kBF16 };
 
+// Frozen experts in training: packed once into the kernels' layout, or read as they lie. kAuto is
+// decided by who knows the memory (train/memory.h); where nobody decides it packs nothing.
+enum class PackExperts { kAuto, kNever, kAlways };
+
 struct ModelOptions {
   ComputeDType compute_dtype = ComputeDType::kAuto;  // keys bf16, bfloat16, float32
   // eager | batched_mm | grouped_mm | scattermoe | sonicmoe | auto. The flags use_scattermoe and
   // use_sonicmoe have already been folded in.
   std::string experts_implementation = "auto";
+  PackExperts pack_experts = PackExperts::kAuto;
   bool gradient_checkpointing =
       false;  // keep only each layer's input; compute it again in backward
   // JSON object laid over the checkpoint's config.json, as {"output_router_logits": true}.

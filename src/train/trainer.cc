@@ -124,8 +124,9 @@ class Run {
     state.settings =
         run_settings(job_, io::read_file(base_.folder + "/config.json"), data.fingerprint);
     if (resume) adopt(*resume, state);
-    check_memory(data);
-    model::CausalLM model = model::CausalLM::load(load_request(job_, base_), pool_);
+    model::LoadRequest request = load_request(job_, base_);
+    request.model.pack_experts = check_memory(data);
+    model::CausalLM model = model::CausalLM::load(request, pool_);
     require_vocabulary(tokenizer, model);
     note_positions(model);
     Optimizer optimizer(model.parameters(), job_.train, pool_);
@@ -164,12 +165,14 @@ class Run {
     take_progress(state, resume.state);
   }
 
-  void check_memory(const RunData& data) {
+  // Whether frozen experts are packed.
+  model::PackExperts check_memory(const RunData& data) {
     const model::MemoryEstimate estimate = model::estimate_memory(
         load_request(job_, base_), data.max_batch_tokens, pool_.num_threads());
-    const MemoryPlan plan = plan_memory(estimate);
+    const MemoryPlan plan = plan_memory(estimate, job_.model.pack_experts);
     observer_.on_memory_plan(plan);
     require_fit(plan);
+    return plan.pack_experts ? model::PackExperts::kAlways : model::PackExperts::kNever;
   }
 
   void require_vocabulary(const text::Tokenizer& tokenizer, const model::CausalLM& model) {

@@ -45,6 +45,8 @@ struct MemoryPlan {
   std::vector<MemoryItem> items;
   std::int64_t peak_bytes = 0;       // sum of the counted items
   std::int64_t available_bytes = 0;  // of the machine or the cgroup, whichever is less
+  std::int64_t packed_experts = 0;   // what packed copies of frozen experts take or would take
+  bool pack_experts = false;         // whether they are made, and counted
 };
 
 struct TrainedTensor {

@@ -92,6 +92,19 @@ TEST_F(Safetensors, views_outlive_the_file_object_and_the_file) {
   EXPECT_TRUE(same(view, filled({4}, DType::kF32)));
 }
 
+TEST_F(Safetensors, pages_that_were_given_back_are_read_again) {
+  Tensor large = Tensor::empty({3, 4096}, DType::kF32);
+  for (std::int64_t i = 0; i < large.numel(); ++i) large.data<float>()[i] = static_cast<float>(i);
+  write_safetensors(dir_ / "x", {{"before", large}, {"large", large}});
+  const SafetensorsFile file = SafetensorsFile::open(dir_ / "x");
+  const Tensor view = file.tensor("large");
+  EXPECT_EQ(view.data<float>()[12000], 12000.0f);
+  file.dont_need(*file.find("large"));
+  for (std::int64_t i = 0; i < large.numel(); ++i) {
+    ASSERT_EQ(view.data<float>()[i], static_cast<float>(i));
+  }
+}
+
 TEST_F(Safetensors, copies_what_is_not_aligned) {
   // A header of odd length, so that the data begins at an odd offset.
   std::string header = R"({"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})";

@@ -10,6 +10,7 @@
 #include "io/safetensors.h"
 #include "moesmith/error.h"
 #include "tiny_run.h"
+#include "train/memory.h"
 
 namespace moesmith::train {
 namespace {
@@ -161,6 +162,45 @@ TEST(trainer, plans_memory_and_refuses_what_does_not_fit) {
   EXPECT_THAT(message, HasSubstr("the run needs"));
   EXPECT_THAT(message, HasSubstr("are available"));
   EXPECT_FALSE(fs::exists(tiny.output("huge/checkpoint-4")));
+}
+
+TEST(trainer, packing_frozen_experts_changes_no_bit) {
+  TinyRun tiny;
+  tiny.make_base();
+  TrainJob job = tiny.expert_lora_job("plain");
+  job.model.pack_experts = model::PackExperts::kNever;
+  Recorder plain;
+  run(job, plain);
+  job = tiny.expert_lora_job("packed");
+  job.model.pack_experts = model::PackExperts::kAlways;
+  Recorder packed;
+  run(job, packed);
+  EXPECT_EQ(weight_bytes(tiny.output("packed")), weight_bytes(tiny.output("plain")));
+  EXPECT_EQ(timeless_log(tiny.output("packed")), timeless_log(tiny.output("plain")));
+  const MemoryPlan &with = packed.plans.at(0), &without = plain.plans.at(0);
+  EXPECT_TRUE(with.pack_experts);
+  EXPECT_FALSE(without.pack_experts);
+  EXPECT_GT(with.packed_experts, 0);
+  EXPECT_EQ(with.peak_bytes, without.peak_bytes + with.packed_experts);
+}
+
+TEST(trainer, packs_by_itself_only_where_half_of_the_memory_is_enough) {
+  model::MemoryEstimate estimate;
+  estimate.activations = 1 << 20;
+  estimate.packed_experts = 1 << 20;
+  const MemoryPlan small = plan_memory(estimate, model::PackExperts::kAuto);
+  EXPECT_TRUE(small.pack_experts);
+  EXPECT_EQ(small.peak_bytes, 2 << 20);
+  EXPECT_THAT(packing_text(small), HasSubstr("pack_experts: false"));
+  estimate.packed_experts = small.available_bytes;
+  const MemoryPlan large = plan_memory(estimate, model::PackExperts::kAuto);
+  EXPECT_FALSE(large.pack_experts);
+  EXPECT_EQ(large.peak_bytes, 1 << 20);
+  EXPECT_THAT(packing_text(large), HasSubstr("pack_experts: true"));
+  const MemoryPlan forced = plan_memory(estimate, model::PackExperts::kAlways);
+  EXPECT_TRUE(forced.pack_experts);
+  EXPECT_FALSE(plan_memory(estimate, model::PackExperts::kNever).pack_experts);
+  EXPECT_EQ(packing_text(plan_memory({}, model::PackExperts::kAuto)), "");
 }
 
 TEST(trainer, refuses_a_folder_with_another_run) {
