@@ -18,6 +18,7 @@ from ._library import (
 )
 from ._plans import release_scratch
 from ._register import register
+from ._report import report
 
 __version__ = version()
 
@@ -32,5 +33,6 @@ __all__ = [
     "has_cuda",
     "register",
     "release_scratch",
+    "report",
     "version",
 ]

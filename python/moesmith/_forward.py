@@ -19,7 +19,7 @@ _REMEMBERED = "_moesmith_layer"  # an attribute of the module: (implementation, 
 
 
 @torch.compiler.assume_constant_result
-def _resolve(module, implementation: str) -> Layer:
+def resolve(module, implementation: str) -> Layer:
     """The module's Layer, worked out once and remembered as long as the module's settings stay."""
     settings = _recognise.settings(module)
     remembered = module.__dict__.get(_REMEMBERED)
@@ -50,7 +50,7 @@ def _experts_forward(module, implementation, hidden_states, top_k_index, top_k_w
         top_k_weights,
         _weight(module, first),
         _weight(module, "down_proj"),
-        layer=_resolve(module, implementation),
+        layer=resolve(module, implementation),
         gate_up_bias=_weight(module, first + "_bias") if has_bias else None,
         down_bias=_weight(module, "down_proj_bias") if has_bias else None,
         gate_up_lora=adapters.get(first),
@@ -73,12 +73,13 @@ def sonicmoe_forward(self, hidden_states, top_k_index, top_k_weights):
     return _experts_forward(self, "sonicmoe", hidden_states, top_k_index, top_k_weights)
 
 
-# The names that a user writes.
+# The names that a user writes, and what each means in the library's table.
 FUNCTIONS = {
     "moesmith": moesmith_forward,
     "scattermoe": scattermoe_forward,
     "sonicmoe": sonicmoe_forward,
 }
+IMPLEMENTATIONS = {"moesmith": "auto", "scattermoe": "scattermoe", "sonicmoe": "sonicmoe"}
 
 
 def runs_here(module) -> bool:

@@ -83,7 +83,7 @@ def inter_size(gate_up: torch.Tensor, layer: Layer) -> int:
 
 
 def _rounded_tokens(num_tokens: int) -> int:
-    """Few token counts are told apart (`auto` looks at them); the rest shares plans by powers of 2."""
+    """Up to 16 tokens are told apart (`auto` looks at them); more share plans by powers of 2."""
     return num_tokens if num_tokens <= 16 else 1 << (num_tokens - 1).bit_length()
 
 
@@ -120,6 +120,37 @@ def plan_of(tensors: Tensors, layer_text: str, scales: tuple[float, float], want
                 lora if t.down_a is None else t.down_a.dtype,
             ),
             wanted=wanted,
+        )
+    )
+
+
+def nominal_plan(
+    gate_up: torch.Tensor, down: torch.Tensor, layer: Layer, num_tokens: int
+) -> c.Plan:
+    """The plan for inference with these weights on num_tokens tokens of their dtype, one slot each:
+    what a report is about. Raises what _library.Plan raises."""
+    device = gate_up.device.index if gate_up.is_cuda else None
+    hidden = down.shape[2] if layer.transposed else down.shape[1]
+    return _plan(
+        _Key(
+            layer=layer.text,
+            device=device,
+            num_experts=gate_up.shape[0],
+            top_k=1,
+            hidden=hidden,
+            inter=inter_size(gate_up, layer),
+            max_tokens=num_tokens,
+            compute_dtype=gate_up.dtype,
+            weight_dtype=gate_up.dtype,
+            index_dtype=torch.int64,
+            route_weights_dtype=torch.float32,
+            gate_up_bias=False,
+            down_bias=False,
+            aligned_weights=_aligned(gate_up) and _aligned(down),
+            ranks=(0, 0),
+            scales=(1.0, 1.0),
+            lora_dtypes=(torch.float32, torch.float32),
+            wanted=0,
         )
     )
 
