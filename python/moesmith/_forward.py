@@ -6,6 +6,8 @@ f(module, hidden_states [T, H], top_k_index [T, K], top_k_weights [T, K]) -> [T,
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from . import _private, _recognise
@@ -15,19 +17,35 @@ from ._library import UnsupportedError
 
 # An attribute of the module while a call runs: {parameter: Adapter}, set by PEFT's wrappers.
 ADAPTERS = "_moesmith_adapters"
-_REMEMBERED = "_moesmith_layer"  # an attribute of the module: (implementation, settings, Layer)
+_LAYER, _SETTINGS = "_moesmith_layer", "_moesmith_settings"  # attributes of the module
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.disable(
+    reason="an experts module is worked out at its first call: before compiling with fullgraph=True "
+    "call moesmith.report(model), which does it for all"
+)
 def resolve(module, implementation: str) -> Layer:
-    """The module's Layer, worked out once and remembered as long as the module's settings stay."""
+    """The module's Layer, worked out once and remembered as long as the module's settings stay.
+    Raises UnsupportedError for a gate that the kernels do not have."""
     settings = _recognise.settings(module)
-    remembered = module.__dict__.get(_REMEMBERED)
-    if remembered is not None and remembered[:2] == (implementation, settings):
-        return remembered[2]
-    layer = _recognise.recognise(module, implementation)
-    module.__dict__[_REMEMBERED] = (implementation, settings, layer)
+    layer = getattr(module, _LAYER, None)
+    if layer is None or getattr(module, _SETTINGS) != settings:
+        layer = _recognise.recognise(module, implementation)
+    elif layer.implementation != implementation:
+        layer = dataclasses.replace(layer, implementation=implementation)
+    else:
+        return layer
+    setattr(module, _SETTINGS, settings)
+    setattr(module, _LAYER, layer)
     return layer
+
+
+def _layer_of(module, implementation: str) -> Layer:
+    if torch.compiler.is_compiling():  # what is remembered becomes a constant of the graph
+        layer = getattr(module, _LAYER, None)
+        if layer is not None and layer.implementation == implementation:
+            return layer
+    return resolve(module, implementation)
 
 
 def _weight(module, name: str) -> torch.Tensor:
@@ -50,7 +68,7 @@ def _experts_forward(module, implementation, hidden_states, top_k_index, top_k_w
         top_k_weights,
         _weight(module, first),
         _weight(module, "down_proj"),
-        layer=resolve(module, implementation),
+        layer=_layer_of(module, implementation),
         gate_up_bias=_weight(module, first + "_bias") if has_bias else None,
         down_bias=_weight(module, "down_proj_bias") if has_bias else None,
         gate_up_lora=adapters.get(first),
