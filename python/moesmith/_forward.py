@@ -21,8 +21,8 @@ _LAYER, _SETTINGS = "_moesmith_layer", "_moesmith_settings"  # attributes of the
 
 
 @torch.compiler.disable(
-    reason="an experts module is worked out at its first call: before compiling with fullgraph=True "
-    "call moesmith.report(model), which does it for all"
+    reason="an experts module is worked out at its first call: before compiling with "
+    "fullgraph=True call moesmith.report(model), which does it for all"
 )
 def resolve(module, implementation: str) -> Layer:
     """The module's Layer, worked out once and remembered as long as the module's settings stay.

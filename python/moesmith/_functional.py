@@ -18,6 +18,7 @@ try:
 except ImportError:  # a torch without torch.distributed
     DTensor = None
 
+PLAIN = Layer()  # silu, gates first, [out, in]
 _FLOATS = (torch.float32, torch.bfloat16)
 
 
@@ -90,7 +91,7 @@ def experts(
     gate_up: Tensor,
     down: Tensor,
     *,
-    layer: Layer = Layer(),
+    layer: Layer = PLAIN,
     gate_up_bias: Tensor | None = None,
     down_bias: Tensor | None = None,
     gate_up_lora: Adapter | None = None,
@@ -100,8 +101,8 @@ def experts(
 
     hidden_states [T, H] bfloat16 or float32, top_k_index [T, K] of integers, top_k_weights [T, K].
     A slot whose index lies outside [0, E) adds nothing and its gradients are exactly 0. Weights are
-    [E, 2I, H] and [E, H, I] (`Layer` says which way round), biases [E, 2I] and [E, H]; they are read
-    where they lie, in float32 or bfloat16. Under autocast it computes in autocast's dtype.
+    [E, 2I, H] and [E, H, I] (`Layer` says which way round), biases [E, 2I] and [E, H]; they are
+    read where they lie, in float32 or bfloat16. Under autocast it computes in autocast's dtype.
     Differentiable in everything but the index; gradients of gradients are refused. Raises
     InvalidInputError naming the argument, or UnsupportedError when no implementation takes it.
     """

@@ -18,9 +18,9 @@ class Layer:
 
     gated:     a = act(min(g, gate_max)) * (clamp(u, -up_limit, up_limit) + up_shift)
     not gated: a = act(min(h, gate_max))
-    act is silu (g * sigmoid(alpha * g)), gelu, gelu_tanh, relu or relu2. `interleaved` rows are g0,
-    u0, g1, u1, ...; otherwise all gates come first. `transposed` weights are [E, in, out]. `text` is
-    the value as one line.
+    act is silu (g * sigmoid(alpha * g)), gelu, gelu_tanh, relu or relu2. `interleaved` rows are
+    g0, u0, g1, u1, ...; otherwise all gates come first. `transposed` weights are [E, in, out].
+    `text` is the value as one line.
     """
 
     implementation: str = "auto"

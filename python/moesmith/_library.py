@@ -257,8 +257,8 @@ class Pool:
 class Plan:
     """One implementation bound to one request; freed with the object.
 
-    Raises InvalidInputError for a request that contradicts itself and UnsupportedError, naming every
-    implementation with its reason, for one that nothing takes.
+    Raises InvalidInputError for a request that contradicts itself and UnsupportedError, naming
+    every implementation with its reason, for one that nothing takes.
     """
 
     def __init__(self, request: Request):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """PEFT's LoRA on expert parameters, run inside the experts function: W + delta is never built.
 
-PEFT wraps an experts module once per adapted parameter (ParamWrapper), and computes W + delta for all
-experts before each call. Here the wrapper's forward hands its factors to the experts module instead,
-for the duration of the call. Wrappers, their parameters and their names in files stay PEFT's own.
+PEFT wraps an experts module once per adapted parameter (ParamWrapper), and computes W + delta for
+all experts before each call. Here the wrapper's forward hands its factors to the experts module
+instead, for the duration of the call. Wrappers, their parameters and their names in files stay
+PEFT's own.
 """
 
 from __future__ import annotations
@@ -29,8 +30,6 @@ def why_not_fused(wrapper) -> str | None:
         return f"experts_implementation is {_private.implementation_of(module)!r}"
     if wrapper.parameter_name not in _PARAMETERS:
         return f"{wrapper.parameter_name} is not a projection of the experts"
-    if wrapper.get_param().dim() != 3:
-        return f"{wrapper.parameter_name} has {wrapper.get_param().dim()} dimensions instead of 3"
     return None
 
 
@@ -83,12 +82,18 @@ def _fused_forward(stock, self, x, *args, **kwargs):
         setattr(module, ADAPTERS, before)
 
 
-def _refusing_forward(stock, version, self, x, *args, **kwargs):
+def too_old(release: tuple[int, ...]) -> str:
+    """What to say of a PEFT older than OLDEST_PEFT."""
+    oldest = ".".join(map(str, _private.OLDEST_PEFT))
+    return (
+        f"peft: got {'.'.join(map(str, release))}, expected {oldest} or newer: before that, LoRA "
+        "on expert parameters has its factors on the wrong sides of the weight"
+    )
+
+
+def _refusing_forward(stock, reason, self, x, *args, **kwargs):
     if runs_here(self.get_base_layer()):
-        raise UnsupportedError(
-            f"moesmith: peft: got {version}, expected 0.19.1 or newer: before that, LoRA on expert "
-            "parameters has its factors on the wrong sides of the weight"
-        )
+        raise UnsupportedError(f"moesmith: {reason}")
     return stock(self, x, *args, **kwargs)
 
 
@@ -105,8 +110,7 @@ def install() -> None:
         return
     stock = wrapper.forward
     if found < _private.OLDEST_PEFT:
-        version = ".".join(map(str, found))
-        replacement = functools.partial(_refusing_forward, stock, version)
+        replacement = functools.partial(_refusing_forward, stock, too_old(found))
     else:
         replacement = functools.partial(_fused_forward, stock)
 

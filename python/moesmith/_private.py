@@ -8,6 +8,7 @@ by name. All else in this package uses public names.
 from __future__ import annotations
 
 import importlib.metadata
+import re
 
 # The oldest PEFT whose LoRA on expert parameters has A on the input side (its change #3165).
 OLDEST_PEFT = (0, 19, 1)
@@ -19,13 +20,7 @@ def release_of(package: str) -> tuple[int, ...] | None:
         text = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-    numbers = []
-    for part in text.split(".")[:3]:
-        digits = "".join(c for c in part if c.isdigit())
-        if not digits or not part[0].isdigit():
-            break
-        numbers.append(int(digits))
-    return tuple(numbers)
+    return tuple(map(int, re.match(r"\d+(\.\d+)*", text)[0].split(".")[:3]))
 
 
 # transformers -------------------------------------------------------------------------------

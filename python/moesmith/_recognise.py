@@ -4,7 +4,8 @@
 Layout comes from the flags that the decorator sets. The activation is recognised by what it does:
 the module's own gate is run on a few hundred numbers, in double, beside every formula that the
 library has, with every limit and alpha that the module holds. Exactly what matches is used; a
-module whose gate matches nothing is refused. Names of classes and configuration keys decide nothing.
+module whose gate matches nothing is refused. Names of classes and configuration keys decide
+nothing.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ _OLDEST_TRANSFORMERS = (5, 7)
 
 
 def register() -> None:
-    """Puts `moesmith`, `scattermoe` and `sonicmoe` into transformers' ExpertsInterface, and lets PEFT's
-    LoRA on expert parameters run inside them. Call it before the model is made; again is harmless.
+    """Puts `moesmith`, `scattermoe` and `sonicmoe` into transformers' ExpertsInterface, and lets
+    PEFT's LoRA on expert parameters run inside them. Call it before the model is made; again is
+    harmless.
 
     Raises ImportError for transformers older than 5.7, whose models accept no further names. A PEFT
     older than 0.19.1 is refused when an adapter on experts first runs.

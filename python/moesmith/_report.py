@@ -18,8 +18,9 @@ _NOMINAL_TOKENS = 1024  # `auto` and refusals are worked out for a call of this 
 @dataclasses.dataclass(frozen=True)
 class ExpertsReport:
     """One experts module. `runs` is one line about what would run a call of 1024 tokens, or why
-    nothing of this package does; `adapters` describes PEFT's wrappers on it; `fused` is None without
-    an active adapter, else whether all of them run inside the kernels; `why_not` says why not."""
+    nothing of this package does; `adapters` describes PEFT's wrappers on it; `fused` is None
+    without an active adapter, else whether all of them run inside the kernels; `why_not` says why
+    not."""
 
     name: str
     kind: str
@@ -28,6 +29,7 @@ class ExpertsReport:
     adapters: tuple[str, ...]
     fused: bool | None
     why_not: str
+    switchable: bool  # whether its class takes an experts_implementation at all
 
     def __str__(self) -> str:
         lines = [f"{self.name} ({self.kind}): {self.implementation}: {self.runs}"]
@@ -49,9 +51,13 @@ def _fused_experts(module) -> bool:
     return isinstance(down, torch.Tensor) and down.dim() == 3
 
 
+def _switchable(module) -> bool:
+    return hasattr(module, "is_transposed") and hasattr(module, "is_concatenated")
+
+
 def _runs(module) -> str:
     name = _private.implementation_of(module)
-    if not hasattr(module, "is_transposed"):
+    if not _switchable(module):
         return "its class takes no experts_implementation"
     if name not in FUNCTIONS:
         return "transformers' own"
@@ -107,6 +113,7 @@ def report(model: torch.nn.Module) -> Report:
                 adapters=tuple(text for wrapper in own for text in _adapter_texts(wrapper)),
                 fused=None if not active else not reasons,
                 why_not="; ".join(dict.fromkeys(reasons)),
+                switchable=_switchable(module),
             )
         )
     return Report(rows)

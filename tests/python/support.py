@@ -26,7 +26,7 @@ ACTIVATIONS = {
 
 
 def golden_folders() -> list[pathlib.Path]:
-    """The golden data of the tree, and of the folders that $MOESMITH_GOLDENS names (`:` between)."""
+    """The golden data of the tree and of the folders in $MOESMITH_GOLDENS (`:` between)."""
     roots = [
         DATA,
         *map(pathlib.Path, filter(None, os.environ.get("MOESMITH_GOLDENS", "").split(":"))),
@@ -104,7 +104,7 @@ def expert_targets(model) -> tuple[str, str]:
 
 
 def loss_of(model, ids, labels):
-    """(logits, loss): mean over the shifted labels, plus the load-balancing loss where configured."""
+    """(logits, loss): the mean over shifted labels, plus the load-balancing loss if configured."""
     output = model(input_ids=ids, use_cache=False)
     logits = output.logits.float()
     loss = F.cross_entropy(

@@ -3,10 +3,10 @@
 
 import pytest
 import torch
-from support import assert_close, expert_targets, leaf, loss_of, tiny_model
 
 import moesmith
 from moesmith import Adapter, Layer
+from support import assert_close, expert_targets, leaf, loss_of, tiny_model
 
 E, K, H, I, R = 5, 2, 24, 10, 3  # noqa: E741
 

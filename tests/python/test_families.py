@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+
 from support import (
     assert_close,
     expert_targets,
@@ -104,8 +105,8 @@ def test_matches_golden_data(folder, part):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bf16_is_no_worse_than_twice_eager(name):
-    """|ours - exact| <= 2 |eager in bf16 - exact| for y and each gradient of the experts module; the
-    largest value's half a bf16 step is always allowed."""
+    """|ours - exact| <= 2 |eager in bf16 - exact| for y and each gradient of the experts module;
+    the largest value's half a bf16 step is always allowed."""
     _, module = experts_module(tiny_model(name))
     module = module.to(torch.bfloat16)
     first = "gate_up_proj" if hasattr(module, "gate_up_proj") else "up_proj"

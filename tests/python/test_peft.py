@@ -5,10 +5,10 @@ import contextlib
 
 import pytest
 import torch
-from support import assert_close, expert_targets, experts_module, loss_of, tiny_model
 
 import moesmith
 from moesmith import _peft, _private
+from support import assert_close, expert_targets, experts_module, loss_of, tiny_model
 
 peft = pytest.importorskip("peft")
 FAMILY = "qwen3_moe_nonsquare"

@@ -12,11 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from support import assert_close, experts_module, tiny_model
 from transformers.integrations import use_experts_implementation
 
 import moesmith
 from moesmith._recognise import recognise
+from support import assert_close, experts_module, tiny_model
 
 MODELS = pathlib.Path(transformers.__file__).parent / "models"
 SIZES = {
@@ -36,7 +36,9 @@ def decorated_classes():
     found = []
     for path in sorted(MODELS.glob("*/modeling_*.py")):
         text = path.read_text()
-        for name in re.findall(r"^@use_experts_implementation[^@]*?^class (\w+)", text, re.M | re.S):
+        for name in re.findall(
+            r"^@use_experts_implementation[^@]*?^class (\w+)", text, re.M | re.S
+        ):
             found.append((f"transformers.models.{path.parent.name}.{path.stem}", name))
     return found
 
@@ -131,7 +133,9 @@ def custom(gate=None, act_fn=F.silu, **flags):
 
 
 def call(module, tokens=5):
-    return module(torch.randn(tokens, 6), torch.zeros(tokens, 1, dtype=torch.long), torch.rand(tokens, 1))
+    return module(
+        torch.randn(tokens, 6), torch.zeros(tokens, 1, dtype=torch.long), torch.rand(tokens, 1)
+    )
 
 
 def swapped(self, h):
