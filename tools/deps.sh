@@ -4,11 +4,12 @@
 #   tools/deps.sh list build|test|ci       the names, one a line
 #   tools/deps.sh missing build|test|ci    those that are not installed
 #   tools/deps.sh install build|test|ci    installs the missing ones (sudo when not root)
+#   tools/deps.sh venv FOLDER              a Python environment for the tests of the package, from tests/python/requirements.txt
 set -euo pipefail
 
 build="g++ cmake ninja-build libyaml-cpp-dev libpcre2-dev libutf8proc-dev libdnnl-dev"
 test="$build ccache libgtest-dev libgmock-dev clang-format-14 python3 python3-jinja2 xz-utils procps"
-ci="$test qemu-user g++-aarch64-linux-gnu"
+ci="$test qemu-user g++-aarch64-linux-gnu python3-venv"
 
 packages() {
   case "${1:-}" in
@@ -42,9 +43,21 @@ install() {
   DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $names >/dev/null
 }
 
+# Made anew when the list of packages changes; the stamp says for which list it was finished.
+venv() {
+  local folder=$1 requirements
+  requirements="$(dirname "${BASH_SOURCE[0]}")/../tests/python/requirements.txt"
+  cmp -s "$requirements" "$folder/requirements.txt" && return 0
+  rm -rf "$folder"
+  python3 -m venv "$folder"
+  "$folder/bin/pip" install -q --disable-pip-version-check -r "$requirements"
+  cp "$requirements" "$folder/requirements.txt"
+}
+
 case "${1:-}" in
   list) packages "${2:-}" | tr ' ' '\n' ;;
   missing) missing "${2:-}" ;;
   install) install "${2:-}" ;;
-  *) echo "usage: tools/deps.sh list|missing|install build|test|ci" >&2; exit 2 ;;
+  venv) venv "${2:?usage: tools/deps.sh venv FOLDER}" ;;
+  *) echo "usage: tools/deps.sh list|missing|install build|test|ci, or venv FOLDER" >&2; exit 2 ;;
 esac
