@@ -12,6 +12,8 @@ using kernels::cpu::TileCall;
 
 namespace {
 
+constexpr std::int64_t kLineBytes = 64;
+
 // The words [begin, begin + count) of a row, where they lie or copied to `copy`.
 const char* row_words(const Tile& tile,
                       const Term& term,
@@ -58,11 +60,11 @@ void BlockStream::sum(const Block& block,
   for (Slice slice = first_slice(block), after; slice; slice = after) {
     if (!ready_) Packing(slice, scratch_.packed[current_]).pack_all();
     after = slice_after(block, slice);
-    const Slice following = !after && next != nullptr ? first_slice(*next) : after;
-    next_ = following ? Packing(following, scratch_.packed[current_ ^ 1]) : Packing();
+    following_ = !after && next != nullptr ? first_slice(*next) : after;
+    next_ = following_ ? Packing(following_, scratch_.packed[current_ ^ 1]) : Packing();
     run_slice(slice, rows, after ? nullptr : &finish);
     next_.pack_all();
-    ready_ = static_cast<bool>(following);
+    ready_ = static_cast<bool>(following_);
     current_ ^= 1;
   }
 }
@@ -84,6 +86,7 @@ void BlockStream::run_slice(const Slice& slice, const RowCut& rows, const Finish
   const std::int64_t width = slice.tile->width(), columns = slice.columns();
   const std::int64_t num_tiles = rows.num_tiles(), num_panels = ceil_div(columns, width);
   calls_ = 0;
+  panel_ = nullptr;
   spread_ = std::max<std::int64_t>(num_panels * num_tiles - 2, 1);
   lines_ = ceil_div(next_.num_lines(), spread_);
   const auto first_of = [&](std::int64_t t) { return rows.tile_begin(t) - rows.begin; };
@@ -102,6 +105,14 @@ void BlockStream::run_slice(const Slice& slice, const RowCut& rows, const Finish
     return;
   }
   for (std::int64_t j = 0; j < columns; j += width) {
+    // Lines that are not packed again wait in L2 until they are multiplied: one panel, not more.
+    if (slice.term->packed && j + width < columns) {
+      fetch_panel(slice, j + width, num_tiles);
+    } else if (following_ && following_.term->packed) {
+      fetch_panel(following_, 0, num_tiles);
+    } else {
+      panel_ = nullptr;
+    }
     for (std::int64_t t = 0; t < num_tiles; ++t) {
       const std::int64_t first = first_of(t), count = first_of(t + 1) - first;
       float* sums = scratch_.sums + first * columns;
@@ -112,6 +123,13 @@ void BlockStream::run_slice(const Slice& slice, const RowCut& rows, const Finish
       }
     }
   }
+}
+
+void BlockStream::fetch_panel(const Slice& slice, std::int64_t column, std::int64_t num_tiles) {
+  const std::int64_t width = std::min<std::int64_t>(slice.tile->width(), slice.columns() - column);
+  panel_ = slice.term->packed.words(slice.begin, slice.count) + column * slice.count * 4;
+  panel_lines_ = ceil_div(width * slice.count * 4, kLineBytes);
+  lines_ = ceil_div(panel_lines_, std::max<std::int64_t>(num_tiles - 1, 1));
 }
 
 // After it a part of the next slice is packed, each piece a tile or more after its lines were asked
@@ -134,7 +152,16 @@ void BlockStream::multiply(
   call.out = sums + column;
   call.ld = slice.columns();
   call.add = !slice.first;
-  call.ahead = next_.next_lines(std::min(lines_, slice.count));
+  if (panel_ != nullptr) {
+    call.ahead.line = panel_;
+    call.ahead.count = std::min({lines_, panel_lines_, slice.count});
+    call.ahead.left = call.ahead.count + 1;
+    call.ahead.step = kLineBytes;
+    panel_ += call.ahead.count * kLineBytes;
+    panel_lines_ -= call.ahead.count;
+  } else {
+    call.ahead = next_.next_lines(std::min(lines_, slice.count));
+  }
   call.ahead.every = slice.count / std::max<std::int64_t>(call.ahead.count, 1);
   if (slice.extra != nullptr) {
     std::copy_n(extra_ + row, num_rows, call.more_rows);

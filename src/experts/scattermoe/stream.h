@@ -56,11 +56,16 @@ class BlockStream {
                 std::int64_t row,
                 std::int64_t num_rows,
                 float* sums);
+  // From now on the tiles fetch the lines of a packed panel.
+  void fetch_panel(const Slice& slice, std::int64_t column, std::int64_t num_tiles);
 
   BlockScratch scratch_;
   int current_ = 0;     // of scratch_.packed: what the present slice reads
   bool ready_ = false;  // it has been packed
   Packing next_;
+  Slice following_;              // what next_ packs
+  const char* panel_ = nullptr;  // lines of a packed panel to fetch
+  std::int64_t panel_lines_ = 0;
   std::int64_t calls_ = 0, spread_ = 1, lines_ = 0;  // how next_ is spread over the tiles
   const char* words_[kBlockRows];                    // rows of A of the present slice
   const char* extra_[kBlockRows];
