@@ -148,9 +148,12 @@ double Layer::experts_hit() const {
   return static_cast<double>(hit) / static_cast<double>(routing_.size());
 }
 
-std::int64_t Layer::weight_bytes() const {
+std::int64_t Layer::further_copies_bytes() const {
   std::int64_t bytes = 0;
-  for (const Weights& weights : copies_) bytes += weights.gate_up.bytes() + weights.down.bytes();
+  for (std::size_t i = 1; i < copies_.size(); ++i) {
+    const Weights& w = copies_[i];
+    bytes += w.packed.defined() ? w.packed.bytes() : w.gate_up.bytes() + w.down.bytes();
+  }
   return bytes;
 }
 

@@ -29,8 +29,8 @@ class Layer {
   double experts_hit() const;
   std::int64_t saved_bytes() const { return static_cast<std::int64_t>(saved_.size()); }
   std::int64_t scratch_bytes() const { return static_cast<std::int64_t>(scratch_.size()); }
-  // All copies of the weights.
-  std::int64_t weight_bytes() const;
+  // What the copies of the weights but the first hold.
+  std::int64_t further_copies_bytes() const;
 
  private:
   struct Weights {

@@ -11,7 +11,7 @@ import argparse
 import json
 
 MODES = {"forward": "forward", "lora": "LoRA forward + backward", "full": "full forward + backward"}
-OURS = ("scattermoe", "batched_mm", "grouped_mm", "eager")
+OURS = ("scattermoe", "scattermoe+packed", "batched_mm", "grouped_mm", "eager")
 
 
 def key(line):

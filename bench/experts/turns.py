@@ -56,6 +56,7 @@ def grid(kind):
                 if gflop(c) > 6000 and not everything:
                     continue  # minutes a case; the same rows per expert as other shapes have
                 ours = ["scattermoe"] + ["batched_mm"] * (tokens <= 16)
+                ours += ["scattermoe+packed"] * (mode != "full" and tokens >= 256)
                 ours += ["grouped_mm"] * (mode == "lora" and tokens >= 1024 or everything)
                 peers = []
                 if mode == "lora" and tokens >= 1024:
@@ -87,7 +88,8 @@ def grid(kind):
         for dtype in ("f32", "bf16"):
             for tokens in (1, 1024) if isa != "portable" else (256,):
                 for mode in ("forward", "lora"):
-                    yield plan(case(SHAPES[0], tokens, mode, dtype=dtype, isa=isa), ["scattermoe"])
+                    yield plan(case(SHAPES[0], tokens, mode, dtype=dtype, isa=isa),
+                               ["scattermoe"] + ["scattermoe+packed"] * (tokens == 1024))
 
 
 def busy_seconds():
