@@ -23,8 +23,8 @@ turn() { "$@" | sed "s/}\$/, \"commit\": \"$commit\"}/" | tee -a "$out"; }
 slice=build/bench/slice$layers
 mkdir -p build/bench
 for _ in $(seq "$rounds"); do
-  turn "$bench" --model "$slice" --layers "$layers" --tokens 1024 --implementation scattermoe,grouped_mm --steps 3
-  turn "$bench" --model examples/austen/model --tokens 2048 --segments 4 --implementation scattermoe,grouped_mm --steps 20
+  turn "$bench" --model "$slice" --layers "$layers" --tokens 1024 --implementation scattermoe,scattermoe+packed,grouped_mm --steps 3
+  turn "$bench" --model examples/austen/model --tokens 2048 --segments 4 --implementation scattermoe,scattermoe+packed,grouped_mm --steps 20
   if [ -n "${MOESMITH_PYTHON:-}" ]; then
     turn "$MOESMITH_PYTHON" bench/peers/hf_train_step.py --model "$slice" --tokens 1024 --steps 2 2>/dev/null
     turn "$MOESMITH_PYTHON" bench/peers/hf_train_step.py --model examples/austen/model --tokens 2048 --segments 4 --steps 10 2>/dev/null

@@ -26,20 +26,25 @@ namespace moesmith::bench {
 namespace {
 
 Options step_options() {
-  return Options({{"model", "examples/austen/model", "a checkpoint's folder"},
-                  {"layers", "0", "above 0: write a slice of Qwen3-30B-A3B there, if nothing is"},
-                  {"implementation", "auto", "of the experts; a list, as in scattermoe,grouped_mm"},
-                  {"tokens", "1024", "of a step"},
-                  {"segments", "1", "sequences that they belong to, of one length"},
-                  {"steps", "5", "timed, after one that is not"},
-                  {"checkpointing", "0", "1: gradient_checkpointing"}});
+  return Options(
+      {{"model", "examples/austen/model", "a checkpoint's folder"},
+       {"layers", "0", "above 0: write a slice of Qwen3-30B-A3B there, if nothing is"},
+       {"implementation", "auto", "of the experts; a list, as in scattermoe,scattermoe+packed"},
+       {"tokens", "1024", "of a step"},
+       {"segments", "1", "sequences that they belong to, of one length"},
+       {"steps", "5", "timed, after one that is not"},
+       {"checkpointing", "0", "1: gradient_checkpointing"}});
 }
 
 model::LoadRequest load_request(const Options& options, const std::string& implementation) {
   model::LoadRequest request;
   request.folder = options.text("model");
   request.model.compute_dtype = model::ComputeDType::kBF16;
-  request.model.experts_implementation = implementation;
+  // "+packed": frozen experts packed once.
+  const std::size_t suffix = implementation.find("+packed");
+  request.model.experts_implementation = implementation.substr(0, suffix);
+  request.model.pack_experts =
+      suffix == std::string::npos ? model::PackExperts::kNever : model::PackExperts::kAlways;
   request.model.gradient_checkpointing = options.number("checkpointing", 0) != 0;
   request.lora.enabled = true;
   request.lora.lora_r = 16;
