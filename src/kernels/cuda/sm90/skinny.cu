@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rank-r products around a wide matrix p, one pass over it: narrow = scale p q^T and, for each
 // chunk of 256 rows, part = n^T p. A block takes one chunk and walks the columns 64 at a time
-// through a ring of stages; each warp owns 32 rows of `narrow` and 8 of the 64 columns of a part,
-// so nothing is added across warps. Bound by reading p: 2 R C bytes.
+// through a ring of stages; each warp owns 32 rows of `narrow`, and of a part 16 ranks and as many
+// of the 64 columns as come to it, so nothing is added across warps. Its n^T stays in registers:
+// read again for every stage it took more of shared memory's bandwidth than p. Bound by reading p:
+// 2 R C bytes.
 #include <cuda_bf16.h>
 
 #include <cstdint>
@@ -50,6 +52,8 @@ __device__ __forceinline__ std::uint32_t narrow_piece(std::uint32_t base, int ro
 template <int kRank>
 struct Block {
   static constexpr int kStage = kPBytes + kRank * kCols * 2;
+  // Of a part: 16 ranks and kPieces times 8 columns for each of the 8 warps.
+  static constexpr int kRankGroups = kRank / 16, kPieces = kRankGroups;
   static constexpr int kNBytes = kChunkRows * kRank * 2;
   static constexpr int kShared = kSkinnyStages * kStage + kNBytes + 128;
 
@@ -144,43 +148,44 @@ struct Block {
     }
   }
 
-  // n^T of rows [32 k, +32) as the left operand: ranks [16 r, +16).
-  __device__ void load_left(std::uint32_t (&a)[4], int k16, int r) const {
-    const int lane = threadIdx.x & 31;
-    const int row = k16 * 16 + (lane & 7) + (lane / 16) * 8;
-    load_matrix_4_transposed(a, narrow_piece<kRank>(n_tile, row, 2 * r + ((lane / 8) & 1)));
+  // n^T as the left operand of the warp's 16 ranks: 16 rows each.
+  using Left = std::uint32_t[kChunkRows / 16][4];
+  __device__ void load_left(Left& left) const {
+    const int lane = threadIdx.x & 31, r = threadIdx.x / 32 % kRankGroups;
+#pragma unroll
+    for (int k = 0; k < kChunkRows / 16; ++k) {
+      const int row = k * 16 + (lane & 7) + (lane / 16) * 8;
+      load_matrix_4_transposed(left[k], narrow_piece<kRank>(n_tile, row, 2 * r + ((lane / 8) & 1)));
+    }
   }
 
-  // The warp's 8 columns of n^T p, stored at once.
-  __device__ void store_part(int column, int stage) const {
+  // The warp's ranks and columns of n^T p, stored at once.
+  __device__ void store_part(const Left& left, int column, int stage) const {
     const std::uint32_t p_tile = ring + stage * kStage;
     const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
-    float sums[kRank / 16][4]{};
-    const int steps = (chunk.rows + 31) / 32;
-#pragma unroll 4
-    for (int k = 0; k < steps; ++k) {
-      std::uint32_t b[4];  // 32 rows of 8 columns
-      load_matrix_4_transposed(b, swizzled(p_tile, k * 32 + lane, warp));
+    const int r = warp % kRankGroups, first_piece = warp / kRankGroups * kPieces;
+    float sums[kPieces][4]{};
 #pragma unroll
-      for (int r = 0; r < kRank / 16; ++r) {
-        std::uint32_t a[4];
-        load_left(a, 2 * k, r);
-        multiply_16x8x16(sums[r], a, b[0], b[1]);
-        load_left(a, 2 * k + 1, r);
-        multiply_16x8x16(sums[r], a, b[2], b[3]);
+    for (int k = 0; k < kChunkRows / 32; ++k) {
+      if (k * 32 >= chunk.rows) break;
+#pragma unroll
+      for (int piece = 0; piece < kPieces; ++piece) {
+        std::uint32_t b[4];  // 32 rows of 8 columns
+        load_matrix_4_transposed(b, swizzled(p_tile, k * 32 + lane, first_piece + piece));
+        multiply_16x8x16(sums[piece], left[2 * k], b[0], b[1]);
+        multiply_16x8x16(sums[piece], left[2 * k + 1], b[2], b[3]);
       }
     }
-    const int at = column + warp * 8 + 2 * (lane & 3);
-    if (at >= p.cols) return;
-    float* part = p.parts + static_cast<std::int64_t>(index) * p.rank * p.cols + at;
+    const int rank = first_rank + r * 16 + lane / 4;
+    if (first_rank + r * 16 >= p.rank) return;
+    float* part = p.parts + (static_cast<std::int64_t>(index) * p.rank + rank) * p.cols;
 #pragma unroll
-    for (int r = 0; r < kRank / 16; ++r) {
-      const int rank = first_rank + r * 16 + lane / 4;
-      if (first_rank + r * 16 >= p.rank) break;
-      *reinterpret_cast<float2*>(part + static_cast<std::int64_t>(rank) * p.cols) = {sums[r][0],
-                                                                                     sums[r][1]};
-      *reinterpret_cast<float2*>(part + static_cast<std::int64_t>(rank + 8) * p.cols) = {
-          sums[r][2], sums[r][3]};
+    for (int piece = 0; piece < kPieces; ++piece) {
+      const int at = column + (first_piece + piece) * 8 + 2 * (lane & 3);
+      if (at >= p.cols) return;
+      *reinterpret_cast<float2*>(part + at) = {sums[piece][0], sums[piece][1]};
+      *reinterpret_cast<float2*>(part + std::int64_t{8} * p.cols + at) = {sums[piece][2],
+                                                                          sums[piece][3]};
     }
   }
 
@@ -206,7 +211,7 @@ struct Block {
 };
 
 template <int kRank, bool kNarrow, bool kParts>
-__global__ void __launch_bounds__(kSkinnyThreads, kRank <= 32 ? 2 : 1)
+__global__ void __launch_bounds__(kSkinnyThreads, kRank <= 16 ? 2 : 1)
     skinny_kernel(const __grid_constant__ SkinnyParams p) {
   extern __shared__ std::uint8_t shared[];
   const int index = blockIdx.x;
@@ -225,7 +230,12 @@ __global__ void __launch_bounds__(kSkinnyThreads, kRank <= 32 ? 2 : 1)
     if (begin + i * kCols < end) block.load(begin + i * kCols, i);
     copy_async_commit();
   }
-  if constexpr (kParts) block.load_n();
+  typename Block<kRank>::Left left;
+  if constexpr (kParts) {
+    block.load_n();
+    __syncthreads();
+    block.load_left(left);
+  }
   float sums[2][kRank / 8][4]{};
   int stage = 0, next = kSkinnyStages - 1;
   for (int column = begin; column < end; column += kCols) {
@@ -235,7 +245,7 @@ __global__ void __launch_bounds__(kSkinnyThreads, kRank <= 32 ? 2 : 1)
     if (ahead < end) block.load(ahead, next);
     copy_async_commit();
     if constexpr (kNarrow) block.add_narrow(sums, stage);
-    if constexpr (kParts) block.store_part(column, stage);
+    if constexpr (kParts) block.store_part(left, column, stage);
     stage = stage + 1 == kSkinnyStages ? 0 : stage + 1;
     next = next + 1 == kSkinnyStages ? 0 : next + 1;
   }
