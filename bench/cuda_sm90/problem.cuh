@@ -34,7 +34,8 @@ struct ProblemSpec {
   std::int64_t experts, top_k, hidden, inter, tokens;
   std::int64_t lora_rank = 16;
   bool gated = true, interleaved = false, bias = false;
-  bool tables = false;  // weights through pointers, gate and up as separate matrices
+  bool transposed = false;  // [in, out] weights
+  bool tables = false;      // weights through pointers, gate and up as separate matrices
   ActivationKind kind = ActivationKind::kSilu;
   float gate_max = __builtin_huge_valf(), up_limit = __builtin_huge_valf(), alpha = 1.0f,
         up_shift = 0.0f;
@@ -76,6 +77,7 @@ struct Problem {
   __nv_bfloat16 *x, *dy, *w1, *w2, *b1, *b2;
   float *a1, *bb1, *a2, *bb2;  // PEFT's layout
   __nv_bfloat16 *pa1, *pb1r, *pb1c, *pa2, *pb2r, *pb2c;
+  __nv_bfloat16 *pa1c = nullptr, *pa2c = nullptr;  // by column, for transposed weights
   __nv_bfloat16 *h, *a, *y, *out, *u1, *u2, *v1, *v2, *dh, *a_again, *dx, *d_hidden_out;
   float *row_parts, *d_weights, *parts, *da1, *dbb1, *da2, *dbb2;
   int num_parts = 0;
@@ -113,8 +115,15 @@ struct Problem {
   }
   Problem(const Problem&) = delete;
 
+  bool adjacent() const { return spec.gated && spec.interleaved && spec.transposed; }
+  // Rows of B that the packed copies put in another order.
+  bool mixed() const { return spec.interleaved && !spec.transposed; }
+  Layout layout() const {
+    return adjacent() ? Layout::kInOutAdjacent : spec.transposed ? Layout::kInOut : Layout::kOutIn;
+  }
   Weights w1_view() const {
     const std::int64_t ld = spec.hidden, n = pairs * spec.inter * ld;
+    if (spec.transposed) return {w1, pairs * spec.inter, adjacent() ? 0 : spec.inter, n};
     if (spec.interleaved) return {w1, 2 * ld, ld, n};
     if (spec.tables) {
       return {w1, ld, 0, 0, table_1, pairs == 2 ? table_up : nullptr, spec.experts * n};
@@ -123,6 +132,7 @@ struct Problem {
   }
   Weights w2_view() const {
     const std::int64_t n = spec.hidden * spec.inter;
+    if (spec.transposed) return {w2, spec.hidden, n, n};
     if (spec.tables) return {w2, spec.inter, 0, 0, table_2, nullptr, spec.experts * n};
     return {w2, spec.inter, n, n};
   }
@@ -211,6 +221,8 @@ inline Problem::Problem(const ProblemSpec& wanted) : spec(wanted) {
       random<float>(H * r * E, 0.3f / std::sqrt(static_cast<float>(std::max<std::int64_t>(r, 1))));
   pa1 = take<__nv_bfloat16>(E * rank * H);
   pa2 = take<__nv_bfloat16>(E * rank * I);
+  if (spec.transposed) pa1c = take<__nv_bfloat16>(E * rank * H);
+  if (spec.transposed) pa2c = take<__nv_bfloat16>(E * rank * I);
   pb1r = take<__nv_bfloat16>(E * rank * pairs * I);
   pb1c = take<__nv_bfloat16>(E * rank * pairs * I);
   pb2r = take<__nv_bfloat16>(E * rank * H);
@@ -244,10 +256,14 @@ inline std::vector<Problem::Step> Problem::forward_steps() {
       "tiles", [this](cudaStream_t s) { build_tiles(rows, const_cast<void*>(rows.tiles), s); });
   if (rank > 0) {
     steps.emplace_back("pack", [=, this](cudaStream_t s) {
-      pack_factor({E, H, r, rank, a1, true, true, false, pa1, nullptr}, s);
-      pack_factor({E, pairs * I, r, rank, bb1, true, false, spec.interleaved, pb1r, pb1c}, s);
-      pack_factor({E, I, r, rank, a2, true, true, false, pa2, nullptr}, s);
-      pack_factor({E, H, r, rank, bb2, true, false, false, pb2r, pb2c}, s);
+      const bool t = spec.transposed;
+      const PackArgs factors[] = {
+          {E, H, r, rank, a1, true, true, false, pa1, nullptr},
+          {E, pairs * I, r, rank, bb1, true, false, mixed(), t ? pb1r : nullptr,
+           t ? nullptr : pb1c},
+          {E, I, r, rank, a2, true, true, false, pa2, nullptr},
+          {E, H, r, rank, bb2, true, false, false, t ? pb2r : nullptr, t ? nullptr : pb2c}};
+      pack_factors(factors, s);
     });
     steps.emplace_back("u1", [=, this](cudaStream_t s) {
       SkinnyArgs args{.rows = rows,
@@ -267,11 +283,12 @@ inline std::vector<Problem::Step> Problem::forward_steps() {
                 .inter = I,
                 .x = x,
                 .weights = w1_view(),
+                .layout = layout(),
                 .bias = b1,
-                .bias_stride = spec.interleaved ? 2 : 1,
-                .bias_pair_stride = spec.interleaved ? 1 : I,
+                .bias_stride = mixed() ? 2 : 1,
+                .bias_pair_stride = mixed() ? 1 : I,
                 .bias_expert_stride = pairs * I,
-                .low_rank = {u1, pb1c, rank},
+                .low_rank = {u1, spec.transposed ? pb1r : pb1c, rank},
                 .activation = activation,
                 .h = h,
                 .a = a,
@@ -291,8 +308,9 @@ inline std::vector<Problem::Step> Problem::forward_steps() {
                   .inter = I,
                   .a = a,
                   .weights = w2_view(),
+                  .transposed = spec.transposed,
                   .bias = b2,
-                  .low_rank = {u2, pb2c, rank},
+                  .low_rank = {u2, spec.transposed ? pb2r : pb2c, rank},
                   .y = y,
                   .tile = tile_down};
     down_projection(args, s);
@@ -310,10 +328,12 @@ inline std::vector<Problem::Step> Problem::backward_steps() {
       "tiles", [this](cudaStream_t s) { build_tiles(rows, const_cast<void*>(rows.tiles), s); });
   if (rank > 0) {
     steps.emplace_back("pack", [=, this](cudaStream_t s) {
-      pack_factor({E, H, r, rank, a1, true, true, false, pa1, nullptr}, s);
-      pack_factor({E, pairs * I, r, rank, bb1, true, false, spec.interleaved, pb1r, nullptr}, s);
-      pack_factor({E, I, r, rank, a2, true, true, false, pa2, nullptr}, s);
-      pack_factor({E, H, r, rank, bb2, true, false, false, pb2r, nullptr}, s);
+      const bool t = spec.transposed;
+      const PackArgs factors[] = {{E, H, r, rank, a1, true, true, false, t ? nullptr : pa1, pa1c},
+                                  {E, pairs * I, r, rank, bb1, true, false, mixed(), pb1r, nullptr},
+                                  {E, I, r, rank, a2, true, true, false, t ? nullptr : pa2, pa2c},
+                                  {E, H, r, rank, bb2, true, false, false, pb2r, nullptr}};
+      pack_factors(factors, s);
     });
     steps.emplace_back("v2,dB2", [=, this](cudaStream_t s) {
       SkinnyArgs args{.rows = rows,
@@ -346,7 +366,8 @@ inline std::vector<Problem::Step> Problem::backward_steps() {
                          .inter = I,
                          .dy = dy,
                          .weights = w2_view(),
-                         .low_rank = {v2, pa2, rank},
+                         .layout = layout(),
+                         .low_rank = {v2, spec.transposed ? pa2c : pa2, rank},
                          .activation = activation,
                          .h = h,
                          .dh = dh,
@@ -393,7 +414,7 @@ inline std::vector<Problem::Step> Problem::backward_steps() {
                        .lora_rank = r,
                        .parts = parts,
                        .is_a = false,
-                       .interleaved = spec.interleaved,
+                       .interleaved = mixed(),
                        .out = dbb1},
                       s);
     });
@@ -414,7 +435,8 @@ inline std::vector<Problem::Step> Problem::backward_steps() {
                      .gated = spec.gated,
                      .dh = dh,
                      .weights = w1_view(),
-                     .low_rank = {v1, pa1, rank},
+                     .layout = layout(),
+                     .low_rank = {v1, spec.transposed ? pa1c : pa1, rank},
                      .dx = dx,
                      .tile = tile_dx};
     d_hidden(args, s);

@@ -88,6 +88,11 @@ struct Tester {
     const std::vector<float> raw = read(p.h, p.num_rows * p.pairs * I);
     std::vector<float> out(raw.size());
     for (std::int64_t i = 0; i < static_cast<std::int64_t>(raw.size()); ++i) {
+      if (p.adjacent()) {
+        const std::int64_t row = i / (2 * I), in_row = i % (2 * I);
+        out[row * 2 * I + in_row % 2 * I + in_row / 2] = raw[i];
+        continue;
+      }
       const std::int64_t at = i % I, group = at / 32 * 32, in = at % 32;
       std::int64_t column = at;
       if (group + 32 <= I) column = group + 8 * (in % 8 / 2) + 2 * (in / 8) + in % 2;
@@ -99,6 +104,18 @@ struct Tester {
   void check_forward();
   void check_backward();
   void check_factors();
+};
+
+// Element (n, k) of expert e's [rows, cols] matrix, which may lie transposed.
+struct Matrix {
+  const __nv_bfloat16* base;
+  std::int64_t rows, cols;
+  bool transposed;
+
+  __device__ double operator()(std::int64_t e, std::int64_t n, std::int64_t k) const {
+    const std::int64_t at = transposed ? k * rows + n : n * cols + k;
+    return static_cast<double>(__bfloat162float(base[e * rows * cols + at]));
+  }
 };
 
 __device__ inline double value(__nv_bfloat16 v) { return static_cast<double>(__bfloat162float(v)); }
@@ -156,8 +173,8 @@ double to_bf16(double v) {
 void Tester::check_forward() {
   const ProblemSpec s = p.spec;
   const int H = s.hidden, I = s.inter, P = p.pairs, r = s.lora_rank, r16 = p.rank, E = s.experts;
-  const auto *x = p.x, *w1 = p.w1, *w2 = p.w2, *b1 = p.b1, *b2 = p.b2, *u1 = p.u1, *u2 = p.u2,
-             *a = p.a;
+  const auto *x = p.x, *b1 = p.b1, *b2 = p.b2, *u1 = p.u1, *u2 = p.u2, *a = p.a;
+  const Matrix w1{p.w1, P * I, H, s.transposed}, w2{p.w2, H, I, s.transposed};
   const float *a1 = p.a1, *bb1 = p.bb1, *a2 = p.a2, *bb2 = p.bb2;
   const int* token = p.rows.row_token;
   const bool mixed = s.interleaved;
@@ -184,8 +201,7 @@ void Tester::check_forward() {
         }
         const double b =
             k == 0 && b1 != nullptr ? value(b1[static_cast<std::int64_t>(e) * P * I + at]) : 0.0;
-        return b + value(x[static_cast<std::int64_t>(token[row]) * H + k]) *
-                       value(w1[(static_cast<std::int64_t>(e) * P * I + at) * H + k]);
+        return b + value(x[static_cast<std::int64_t>(token[row]) * H + k]) * w1(e, at, k);
       }));
   const std::vector<float> h = ordered_h();
   std::vector<double> want(p.num_rows * I);
@@ -205,8 +221,7 @@ void Tester::check_forward() {
             }
             const double b =
                 k == 0 && b2 != nullptr ? value(b2[static_cast<std::int64_t>(e) * H + n]) : 0.0;
-            return b + value(a[row * I + k]) *
-                           value(w2[(static_cast<std::int64_t>(e) * H + n) * I + k]);
+            return b + value(a[row * I + k]) * w2(e, n, k);
           }));
   const std::vector<float> y = read(p.y, p.num_rows * H);
   std::vector<double> out(s.tokens * H, 0.0);
@@ -223,7 +238,9 @@ void Tester::check_forward() {
 void Tester::check_backward() {
   const ProblemSpec s = p.spec;
   const int H = s.hidden, I = s.inter, P = p.pairs, r = s.lora_rank, r16 = p.rank, E = s.experts;
-  const auto *dy = p.dy, *w1 = p.w1, *w2 = p.w2, *v1 = p.v1, *v2 = p.v2, *dh = p.dh;
+  const auto *dy = p.dy, *v1 = p.v1, *v2 = p.v2, *dh = p.dh;
+  const Matrix w1{p.w1, P * I, H, s.transposed}, w2{p.w2, H, I, s.transposed};
+  const bool adjacent = p.adjacent();  // dh, too, has a gate beside its up
   const float *a1 = p.a1, *bb1 = p.bb1, *a2 = p.a2, *bb2 = p.bb2;
   const int* token = p.rows.row_token;
   const bool mixed = s.interleaved;
@@ -238,7 +255,8 @@ void Tester::check_backward() {
     compare("v1", read(p.v1, p.num_rows * r16),
             expect(r16, P * I, [=] __device__(std::int64_t row, int e, int n, int k) {
               const std::int64_t at = mixed ? 2 * (k % I) + k / I : k;
-              return n < r ? scale * value(dh[row * P * I + k]) * rounded(bb1[(at * r + n) * E + e])
+              return n < r ? scale * value(dh[row * P * I + (adjacent ? at : k)]) *
+                                 rounded(bb1[(at * r + n) * E + e])
                            : 0.0;
             }));
   }
@@ -248,8 +266,7 @@ void Tester::check_backward() {
           return value(v2[row * r16 + k - H]) *
                  rounded(a2[static_cast<std::int64_t>(e * r + k - H) * I + n]);
         }
-        return value(dy[static_cast<std::int64_t>(token[row]) * H + k]) *
-               value(w2[(static_cast<std::int64_t>(e) * H + k) * I + n]);
+        return value(dy[static_cast<std::int64_t>(token[row]) * H + k]) * w2(e, k, n);
       });
   const std::vector<float> h = ordered_h();
   std::vector<double> want_dh(p.num_rows * P * I), want_a(p.num_rows * I),
@@ -262,8 +279,8 @@ void Tester::check_backward() {
                        d_up);
       const double d = d_a[row * I + i], w = p.row_weight[row];
       want_a[row * I + i] = act;
-      want_dh[row * P * I + i] = w * d * d_gate;
-      if (P == 2) want_dh[row * P * I + I + i] = w * d * d_up;
+      want_dh[row * P * I + (adjacent ? 2 * i : i)] = w * d * d_gate;
+      if (P == 2) want_dh[row * P * I + (adjacent ? 2 * i + 1 : I + i)] = w * d * d_up;
       by_row[row] += d * to_bf16(act);
     }
   }
@@ -280,8 +297,7 @@ void Tester::check_backward() {
                      rounded(a1[static_cast<std::int64_t>(e * r + k - P * I) * H + n]);
             }
             const std::int64_t at = mixed ? 2 * (k % I) + k / I : k;
-            return value(dh[row * P * I + k]) *
-                   value(w1[(static_cast<std::int64_t>(e) * P * I + at) * H + n]);
+            return value(dh[row * P * I + (adjacent ? at : k)]) * w1(e, at, n);
           }));
   const std::vector<float> dx = read(p.dx, p.num_rows * H);
   std::vector<double> out(s.tokens * H, 0.0);
@@ -322,7 +338,7 @@ void Tester::check_factors() {
     compare(what, read(got, r * E * cols), want);
   };
   sum("dA1", p.da1, x, H, true, p.v1, false, true, false);
-  sum("dB1", p.dbb1, dh, P * I, false, p.u1, false, false, s.interleaved);
+  sum("dB1", p.dbb1, dh, P * I, false, p.u1, false, false, p.mixed());
   sum("dA2", p.da2, a, I, false, p.v2, true, true, false);
   sum("dB2", p.dbb2, dy, H, true, p.u2, true, false, false);
 }
@@ -370,7 +386,10 @@ void test(ProblemSpec spec, TileChoice tile) {
   std::printf("%s %s: E%ld K%ld H%ld I%ld T%ld r%ld %s%s kind %d cols %d cluster %d\n",
               failures == before ? "ok  " : "FAIL", spec.name.c_str(), spec.experts, spec.top_k,
               spec.hidden, spec.inter, spec.tokens, spec.lora_rank,
-              spec.gated ? "gated" : "ungated", spec.interleaved ? " interleaved" : "",
+              spec.gated ? "gated" : "ungated",
+              spec.transposed    ? spec.interleaved ? " adjacent" : " transposed"
+              : spec.interleaved ? " interleaved"
+                                 : "",
               static_cast<int>(spec.kind), tile.cols, tile.cluster);
   std::fflush(stdout);
 }
@@ -397,6 +416,9 @@ void test_host() {
   check(choose_tile(32768, 8, 28672, 4096, true).cluster == 2, "4096 rows per expert: no cluster");
   check(choose_tile(65536, 32, 2880, 2880, false).cols == 192, "2880 columns: not by 192");
   check(choose_tile(65536, 32, 2048, 2880, false).cols == 256, "2048 columns: not by 256");
+  check(choose_tile(131072, 128, 1536, 2048, true).group == 8, "1024 gathered rows: not 8 tiles");
+  check(choose_tile(131072, 256, 4096, 7168, true).group == 4, "512 gathered rows: not 4 tiles");
+  check(choose_tile(131072, 256, 7168, 4096, false).group == 16, "contiguous rows: not 16 tiles");
   check(max_tiles(1000, 4) >= 4 + 1000 / 128 && max_tiles(3, 100) >= 3, "too few tiles");
 }
 
@@ -444,6 +466,17 @@ int run_all() {
       spec = odd;
       spec.gated = false, spec.kind = ActivationKind::kRelu2, spec.name = "ungated",
       spec.lora_rank = 72;
+      test(spec, tile);
+      spec.transposed = true;
+      test(spec, tile);
+      spec = odd;
+      spec.transposed = true, spec.bias = true;
+      test(spec, tile);
+      spec.interleaved = true, spec.lora_rank = 40;
+      spec.gate_max = 0.7f, spec.up_limit = 0.7f, spec.alpha = 1.702f, spec.up_shift = 1.0f;
+      test(spec, tile);
+      spec = even;
+      spec.transposed = spec.interleaved = true;
       test(spec, tile);
     }
   }

@@ -34,14 +34,14 @@ Refusal refuses(const ExpertsRequest& request) {
     return "needs weights whose addresses and row strides are multiples of 16 bytes "
            "(aligned_weights)";
   }
-  if (request.transposed) return "takes weights as [out, in]; transposed ones are for scattermoe";
   if (request.num_experts > kernels::gpu::kMaxExperts) {
     return str("takes at most ", kernels::gpu::kMaxExperts, " experts, got ", request.num_experts);
   }
   if (request.max_rows > 0 && request.max_rows < request.max_tokens * request.top_k) {
     return "takes no capacity below max_tokens * top_k";
   }
-  if (request.activation.gated && request.gate_up_layout == GateUpLayout::kInterleaved &&
+  if (!request.transposed && request.activation.gated &&
+      request.gate_up_layout == GateUpLayout::kInterleaved &&
       (request.wanted.gate_up.wanted() || request.wanted.gate_up_bias.wanted())) {
     return "gives no gradients of interleaved gate_up weights or biases";
   }

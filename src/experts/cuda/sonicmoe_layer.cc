@@ -31,8 +31,9 @@ SonicFactors carve_factors(Carver& carver,
   const std::int64_t per_column =
       checked_mul(checked_mul(request.num_experts, factors.rank), kBf16);
   factors.a = carver.bytes(checked_mul(per_column, in));
+  if (request.transposed) factors.a_by_col = carver.bytes(checked_mul(per_column, in));
   factors.b_by_rank = carver.bytes(checked_mul(per_column, out));
-  factors.b_by_col = carver.bytes(checked_mul(per_column, out));
+  if (!request.transposed) factors.b_by_col = carver.bytes(checked_mul(per_column, out));
   return factors;
 }
 
@@ -124,6 +125,11 @@ bool SonicLayer::interleaved() const {
   return request.activation.gated && request.gate_up_layout == GateUpLayout::kInterleaved;
 }
 
+sm90::Layout SonicLayer::layout() const {
+  if (!request.transposed) return sm90::Layout::kOutIn;
+  return interleaved() ? sm90::Layout::kInOutAdjacent : sm90::Layout::kInOut;
+}
+
 void SonicLayer::check() const {
   check_aligned("hidden_states", inputs.hidden);
   const auto weights = [](const char* what, const ProjectionWeights& projection) {
@@ -160,35 +166,31 @@ void SonicLayer::prepare(bool forward) const {
                   stream);
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
   sm90::build_tiles(rows(), work.tiles, cuda_stream);
+  std::vector<sm90::PackArgs> factors;
   const auto pack = [&](const LoraSpec& lora, const LoraFactors& from, const SonicFactors& to,
-                        std::int64_t in, std::int64_t out, bool mixed, bool by_col) {
+                        std::int64_t in, std::int64_t out, bool mixed, bool with_weights) {
     if (to.rank == 0) return;
-    const bool f32 = lora.dtype == DType::kF32;
-    sm90::pack_factor({.num_experts = request.num_experts,
-                       .cols = in,
-                       .lora_rank = lora.lora_rank,
-                       .rank = to.rank,
-                       .in = from.a,
-                       .in_f32 = f32,
-                       .is_a = true,
-                       .by_rank = to.a},
-                      cuda_stream);
-    sm90::pack_factor({.num_experts = request.num_experts,
-                       .cols = out,
-                       .lora_rank = lora.lora_rank,
-                       .rank = to.rank,
-                       .in = from.b,
-                       .in_f32 = f32,
-                       .is_a = false,
-                       .interleaved = mixed,
-                       .by_rank = forward ? nullptr : to.b_by_rank,
-                       .by_col = by_col ? to.b_by_col : nullptr},
-                      cuda_stream);
+    const bool transposed = request.transposed;
+    sm90::PackArgs args{.num_experts = request.num_experts,
+                        .cols = in,
+                        .lora_rank = lora.lora_rank,
+                        .rank = to.rank,
+                        .in = from.a,
+                        .in_f32 = lora.dtype == DType::kF32,
+                        .is_a = true,
+                        .by_rank = forward || !transposed ? to.a : nullptr,
+                        .by_col = forward ? nullptr : to.a_by_col};
+    factors.push_back(args);
+    args.cols = out, args.in = from.b, args.is_a = false, args.interleaved = mixed;
+    args.by_rank = !forward || transposed ? to.b_by_rank : nullptr;
+    args.by_col = with_weights ? to.b_by_col : nullptr;
+    factors.push_back(args);
   };
   pack(request.gate_up_lora, inputs.gate_up_lora, work.lora_1, request.hidden,
-       request.gate_up_width(), interleaved(), forward || work.h != nullptr);
+       request.gate_up_width(), mixed(), forward || work.h != nullptr);
   pack(request.down_lora, inputs.down_lora, work.lora_2, request.inter, request.hidden, false,
        forward);
+  sm90::pack_factors(factors, cuda_stream);
 }
 
 sm90::Rows SonicLayer::rows() const {
@@ -269,11 +271,11 @@ sm90::Weights SonicLayer::gate_up() const {
   weights.table = work.pointers;
   if (separate()) {
     weights.pair_table = work.pointers + 2 * request.num_experts;
-  } else if (interleaved()) {
+  } else if (mixed()) {
     weights.pair_stride = first.row_stride;
     weights.row_stride = 2 * first.row_stride;
-  } else if (pairs() == 2) {
-    weights.pair_stride = request.inter * first.row_stride;
+  } else if (pairs() == 2 && !interleaved()) {
+    weights.pair_stride = request.transposed ? request.inter : request.inter * first.row_stride;
   }
   check_reach("weights.gate_up", weights);
   return weights;
@@ -306,13 +308,14 @@ void SonicLayer::pre_activation(void* u_1, bool compute_u_1, void* h, void* a) c
   args.inter = request.inter;
   args.x = inputs.hidden;
   args.weights = gate_up();
+  args.layout = layout();
   if (request.gate_up_bias) {
     args.bias = inputs.weights.gate_up_bias;
-    args.bias_stride = interleaved() ? 2 : 1;
-    args.bias_pair_stride = interleaved() ? 1 : request.inter;
+    args.bias_stride = mixed() ? 2 : 1;
+    args.bias_pair_stride = mixed() ? 1 : request.inter;
     args.bias_expert_stride = request.gate_up_width();
   }
-  if (rank > 0) args.low_rank = {u_1, work.lora_1.b_by_col, rank};
+  if (rank > 0) args.low_rank = {u_1, work.lora_1.with_weights(request.transposed), rank};
   args.activation = activation();
   args.h = h;
   args.a = a;

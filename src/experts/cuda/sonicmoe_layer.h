@@ -14,13 +14,18 @@
 
 namespace moesmith::experts::on_cuda {
 
-// Packed factors of one projection in bf16: A [E, r16, in]; B by rank [E, r16, out] and by column
-// [E, out, r16].
+// Packed factors of one projection in bf16: A by rank [E, r16, in] and, for transposed weights, by
+// column [E, in, r16]; B by rank [E, r16, out] and by column [E, out, r16].
 struct SonicFactors {
   std::int64_t rank = 0;  // r16; 0: no LoRA
   void* a = nullptr;
+  void* a_by_col = nullptr;
   void* b_by_rank = nullptr;
   void* b_by_col = nullptr;
+
+  // What a product with the weights, or with their transposes, continues along k with.
+  const void* with_weights(bool transposed) const { return transposed ? b_by_rank : b_by_col; }
+  const void* with_flipped(bool transposed) const { return transposed ? a_by_col : a; }
 };
 
 // Both passes; what one does not need stays null.
@@ -54,6 +59,9 @@ struct SonicLayer {
   std::int64_t pairs() const { return request.activation.gated ? 2 : 1; }
   bool separate() const;
   bool interleaved() const;
+  // Gates beside their ups in B's packed copies and in dh, where the parameter has them apart.
+  bool mixed() const { return interleaved() && !request.transposed; }
+  kernels::sm90::Layout layout() const;
 
   // Throws Error(kInvalidInput) when a pointer of this call is not a multiple of 16 bytes.
   void check() const;

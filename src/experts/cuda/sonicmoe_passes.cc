@@ -45,8 +45,7 @@ struct SonicBackward {
     // v1 and dB1 in one pass over dh.
     wide_pass(work().d_h, request().gate_up_width(), false,
               needs.v_1 ? work().lora_1.b_by_rank : nullptr, request().gate_up_lora, work().v_1,
-              want().gate_up_b, saved.u_1, false, args.gradients.gate_up_b, false,
-              layer.interleaved());
+              want().gate_up_b, saved.u_1, false, args.gradients.gate_up_b, false, layer.mixed());
     wide_pass(layer.inputs.hidden, request().hidden, true, nullptr, request().gate_up_lora, nullptr,
               want().gate_up_a, work().v_1, false, args.gradients.gate_up_a, true, false);
     if (want().hidden.wanted()) d_hidden();
@@ -103,7 +102,11 @@ struct SonicBackward {
     d.inter = request().inter;
     d.dy = dy;
     d.weights = layer.down();
-    if (needs.v_2) d.low_rank = {work().v_2, work().lora_2.a, work().lora_2.rank};
+    d.layout = layer.layout();
+    if (needs.v_2) {
+      d.low_rank = {work().v_2, work().lora_2.with_flipped(request().transposed),
+                    work().lora_2.rank};
+    }
     d.activation = layer.activation();
     d.h = h;
     d.dh = work().d_h;
@@ -130,7 +133,11 @@ struct SonicBackward {
     d.gated = request().activation.gated;
     d.dh = work().d_h;
     d.weights = layer.gate_up();
-    if (needs.v_1) d.low_rank = {work().v_1, work().lora_1.a, work().lora_1.rank};
+    d.layout = layer.layout();
+    if (needs.v_1) {
+      d.low_rank = {work().v_1, work().lora_1.with_flipped(request().transposed),
+                    work().lora_1.rank};
+    }
     d.dx = work().per_row;
     sm90::d_hidden(d, stream());
     const GradSpec& spec = want().hidden;
@@ -144,7 +151,7 @@ struct SonicBackward {
                   stream());
   }
 
-  // target [E, m, n] = left^T right over an expert's rows.
+  // target [E, m, n] = left^T right over an expert's rows; transposed weights take [E, n, m].
   void weight_gradient(const GradSpec& spec,
                        void* data,
                        const gpu::RowOperand& left,
@@ -155,6 +162,7 @@ struct SonicBackward {
     gpu::RowSum sum;
     sum.left = left, sum.right = right;
     sum.m = static_cast<int>(m), sum.n = static_cast<int>(n);
+    if (request().transposed) std::swap(sum.left, sum.right), std::swap(sum.m, sum.n);
     sum.token_of = work().rows.token_of;
     sum.offsets = work().rows.offsets;
     sum.num_experts = work().rows.num_experts;
@@ -220,6 +228,7 @@ void sonic_forward(const ExpertsRequest& request,
   down.inter = request.inter;
   down.a = work.a;
   down.weights = layer.down();
+  down.transposed = request.transposed;
   if (request.down_bias) down.bias = inputs.weights.down_bias;
   if (work.lora_2.rank > 0) {
     sm90::skinny({.rows = layer.rows(),
@@ -230,7 +239,7 @@ void sonic_forward(const ExpertsRequest& request,
                   .scale = request.down_lora.lora_scale,
                   .narrow = u_2},
                  cuda_stream);
-    down.low_rank = {u_2, work.lora_2.b_by_col, work.lora_2.rank};
+    down.low_rank = {u_2, work.lora_2.with_weights(request.transposed), work.lora_2.rank};
   }
   down.y = work.per_row;
   sm90::down_projection(down, cuda_stream);

@@ -107,16 +107,15 @@ __device__ __forceinline__ PairOfElements pair_of_elements(const Activation& act
   return {pack_bf16(x.a, y.a), pack_bf16(x.d_gate, y.d_gate), pack_bf16(x.d_up, y.d_up)};
 }
 
-// Applies `body` (j in registers) to four words: unrolled, or as a loop that rotates the registers,
-// since a register array cannot be indexed at run time.
-template <bool kGated>
+// Four words: unrolled, or for rare kinds as a loop that rotates the registers, since a register
+// array cannot be indexed at run time. kPlain: is_plain(act).
+template <bool kGated, bool kPlain>
 __device__ __forceinline__ void elements(const Activation& act,
-                                         bool plain,
                                          std::uint32_t (&gate)[4],
                                          std::uint32_t (&up)[4],
                                          float (&d)[8],
                                          PairOfElements (&out)[4]) {
-  if (plain) {
+  if constexpr (kPlain) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       out[j] = pair_of_elements<kGated>(act, PlainSilu{}, gate[j], up[j], d[2 * j], d[2 * j + 1]);
@@ -145,9 +144,8 @@ __device__ __forceinline__ void elements(const Activation& act,
   }
 }
 
-template <bool kGated>
+template <bool kGated, bool kPlain>
 __device__ __forceinline__ void activate(const Activation& act,
-                                         bool plain,
                                          const std::uint32_t (&gate)[4],
                                          const std::uint32_t (&up)[4],
                                          std::uint32_t (&a)[4]) {
@@ -156,15 +154,14 @@ __device__ __forceinline__ void activate(const Activation& act,
   PairOfElements out[4]{};
 #pragma unroll
   for (int j = 0; j < 4; ++j) gates[j] = gate[j], ups[j] = kGated ? up[j] : 0;
-  elements<kGated>(act, plain, gates, ups, d, out);
+  elements<kGated, kPlain>(act, gates, ups, d, out);
 #pragma unroll
   for (int j = 0; j < 4; ++j) a[j] = out[j].a;
 }
 
 // d: the sums of dA', two neighbours at d[4 j]. Returns this thread's part of <dA', bf16(a)>.
-template <bool kGated>
+template <bool kGated, bool kPlain>
 __device__ __forceinline__ float activation_gradient(const Activation& act,
-                                                     bool plain,
                                                      const std::uint32_t (&gate)[4],
                                                      const std::uint32_t (&up)[4],
                                                      const float* d,
@@ -180,7 +177,7 @@ __device__ __forceinline__ float activation_gradient(const Activation& act,
     gates[j] = gate[j], ups[j] = up[j];
     weighted[2 * j] = weight * d[4 * j], weighted[2 * j + 1] = weight * d[4 * j + 1];
   }
-  elements<kGated>(act, plain, gates, ups, weighted, out);
+  elements<kGated, kPlain>(act, gates, ups, weighted, out);
   float dot = 0.0f;
 #pragma unroll
   for (int j = 0; j < 4; ++j) {

@@ -51,12 +51,14 @@ TileChoice choose_tile(std::int64_t max_rows,
                        std::int64_t depth,
                        bool gathered) {
   static_cast<void>(depth);
-  static_cast<void>(gathered);
   TileChoice choice;
   const std::int64_t padded_256 = (cols + 255) / 256 * 256, padded_192 = (cols + 191) / 192 * 192;
   choice.cols = padded_192 < padded_256 ? 192 : 256;
   choice.cluster = max_rows / num_experts >= 2048 ? 2 : 1;
-  choice.group = 16;
+  // Gathered rows are read again for each column tile: a group no larger than an expert keeps them
+  // in L2.
+  const std::int64_t expert_tiles = (max_rows / num_experts + kTileRows - 1) / kTileRows;
+  choice.group = gathered ? static_cast<int>(std::clamp<std::int64_t>(expert_tiles, 4, 16)) : 16;
   return choice;
 }
 

@@ -6,10 +6,9 @@
 namespace moesmith::kernels::sm90 {
 namespace {
 
-template <bool kGated>
+template <Pairing kPairing, Major kMajor>
 int run(const DActivationArgs& args, const Product& product, cudaStream_t stream) {
-  using Epilogue = DActivationEpilogue<kGated>;
-  typename Epilogue::Params epilogue{};
+  typename DActivationEpilogue<kPairing>::Params epilogue{};
   epilogue.activation = args.activation;
   epilogue.h = static_cast<const __nv_bfloat16*>(args.h);
   epilogue.row_weight = args.rows.row_weight;
@@ -17,18 +16,23 @@ int run(const DActivationArgs& args, const Product& product, cudaStream_t stream
   epilogue.a = static_cast<__nv_bfloat16*>(args.a);
   epilogue.row_parts = args.row_parts;
   epilogue.inter = static_cast<int>(args.inter);
-  epilogue.n_tiles = static_cast<int>((args.inter + product.tile.cols - 1) / product.tile.cols);
-  if (product.tile.cols == 192) {
-    launch_d_activation<kGated, 192>(epilogue, product, stream);
-  } else {
-    launch_d_activation<kGated, 256>(epilogue, product, stream);
+  const bool wide = kMajor == Major::kMn && product.tile.cols == 256;
+  const std::int64_t cols = wide ? 256 : 192;
+  epilogue.n_tiles = static_cast<int>((args.inter + cols - 1) / cols);
+  if constexpr (kMajor == Major::kMn) {
+    if (wide) {
+      launch_d_activation<kPairing, kMajor, 256>(epilogue, product, stream);
+      return epilogue.n_tiles;
+    }
   }
+  launch_d_activation<kPairing, kMajor, 192>(epilogue, product, stream);
   return epilogue.n_tiles;
 }
 
 }  // namespace
 
 int d_activation(const DActivationArgs& args, cudaStream_t stream) {
+  const bool transposed = args.layout != Layout::kOutIn;
   Product product{.name = "d_activation",
                   .rows = &args.rows,
                   .b = {},
@@ -37,15 +41,32 @@ int d_activation(const DActivationArgs& args, cudaStream_t stream) {
                   .cols = args.inter,
                   .depth = args.hidden,
                   .gathered = args.dy};
-  product.b = {"W2", args.weights, args.hidden, args.inter, 1, args.rows.num_experts};
-  const std::int64_t rank = args.low_rank.rank;
-  product.factor_b = {
-      "A2", {args.low_rank.factor, args.inter, args.inter * rank, args.inter * rank},
-      rank, args.inter,
-      1,    args.rows.num_experts};
+  const std::int64_t experts = args.rows.num_experts, rank = args.low_rank.rank;
+  const void* factor = args.low_rank.factor;
+  if (transposed) {
+    product.b = {"W2", args.weights, args.inter, args.hidden, 1, experts};
+    product.factor_b = {
+        "A2", {factor, rank, args.inter * rank, args.inter * rank}, args.inter, rank, 1, experts};
+  } else {
+    product.b = {"W2", args.weights, args.hidden, args.inter, 1, experts};
+    product.factor_b = {"A2", {factor, args.inter, args.inter * rank, args.inter * rank},
+                        rank, args.inter,
+                        1,    experts};
+  }
   product.tile = chosen(args.tile, product, true);
-  return args.activation.gated ? run<true>(args, product, stream)
-                               : run<false>(args, product, stream);
+  if (!args.activation.gated) {
+    return transposed ? run<Pairing::kNone, Major::kK>(args, product, stream)
+                      : run<Pairing::kNone, Major::kMn>(args, product, stream);
+  }
+  switch (args.layout) {
+    case Layout::kOutIn:
+      return run<Pairing::kHalves, Major::kMn>(args, product, stream);
+    case Layout::kInOut:
+      return run<Pairing::kHalves, Major::kK>(args, product, stream);
+    case Layout::kInOutAdjacent:
+      break;
+  }
+  return run<Pairing::kAdjacent, Major::kK>(args, product, stream);
 }
 
 }  // namespace moesmith::kernels::sm90

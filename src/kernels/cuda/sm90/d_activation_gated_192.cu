@@ -4,10 +4,12 @@
 namespace moesmith::kernels::sm90 {
 
 template <>
-void launch_d_activation<true, 192>(const DActivationEpilogue<true>::Params& epilogue,
-                                    const Product& product,
-                                    cudaStream_t stream) {
-  launch_product<192, Major::kMn, true, DActivationEpilogue<true>>(product, epilogue, stream);
+void launch_d_activation<Pairing::kHalves, Major::kMn, 192>(
+    const DActivationEpilogue<Pairing::kHalves>::Params& epilogue,
+    const Product& product,
+    cudaStream_t stream) {
+  launch_product<192, Major::kMn, true, DActivationEpilogue<Pairing::kHalves>>(product, epilogue,
+                                                                               stream);
 }
 
 }  // namespace moesmith::kernels::sm90

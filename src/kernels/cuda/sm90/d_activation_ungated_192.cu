@@ -4,10 +4,12 @@
 namespace moesmith::kernels::sm90 {
 
 template <>
-void launch_d_activation<false, 192>(const DActivationEpilogue<false>::Params& epilogue,
-                                     const Product& product,
-                                     cudaStream_t stream) {
-  launch_product<192, Major::kMn, true, DActivationEpilogue<false>>(product, epilogue, stream);
+void launch_d_activation<Pairing::kNone, Major::kMn, 192>(
+    const DActivationEpilogue<Pairing::kNone>::Params& epilogue,
+    const Product& product,
+    cudaStream_t stream) {
+  launch_product<192, Major::kMn, true, DActivationEpilogue<Pairing::kNone>>(product, epilogue,
+                                                                             stream);
 }
 
 }  // namespace moesmith::kernels::sm90

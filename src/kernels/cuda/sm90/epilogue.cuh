@@ -2,6 +2,10 @@
 // What becomes of a tile's sums: stored as they are (down, dX), through the activation (up), or
 // through its gradient (dA'). A thread holds two rows and, in each 8 columns, two neighbours; four
 // lanes (a quad) exchange theirs so that each stores 16 bytes and together 64.
+//
+// Plain ones and up's work in two steps (kDeferred). pack() rounds a finished tile's sums to bf16,
+// half the registers. item<i>(), for i < kItems in order, stores a piece; the pieces are run
+// between the products of the next tile, so that the tensor cores do not wait for them.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -25,8 +29,7 @@ __device__ __forceinline__ uint4 quad_transpose(const std::uint32_t (&w)[4], int
   return high ? make_uint4(s0, s1, b0, b1) : make_uint4(a0, a1, s0, s1);
 }
 
-// Four words of a row, columns 8 j + 2 q of 32 from `column`; `transposed` is their exchange.
-// Whole groups of 32 are stored by 16 bytes in natural order, the last incomplete one by words.
+// Four words of a row, columns 8 j + 2 q of 32 from `column`, by 16 bytes in natural order.
 template <bool kStreaming>
 __device__ __forceinline__ void store_natural(
     __nv_bfloat16* row, int column, int cols, int q, const std::uint32_t (&w)[4], bool exists) {
@@ -69,183 +72,217 @@ __device__ __forceinline__ void load_private(
   }
 }
 
+// How the columns of the weights of an activation lie.
+enum class Pairing {
+  kNone,      // no gates
+  kHalves,    // a tile's first half are gates, the other the ups of the same columns
+  kAdjacent,  // g0 u0 g1 u1 ...; so lie h and dh, too
+};
+
+// words[8 group + 4 half + j]: columns 32 group + 8 j + 2 (lane % 4) + {0, 1} of the row 8 half
+// further.
+__device__ __forceinline__ constexpr int word_at(int group, int half, int j) {
+  return 8 * group + 4 * half + j;
+}
+// Keeps what is worked out from a value in its place: items run inside a loop in which their inputs
+// do not change, and the compiler would take their arithmetic out of it and keep all results.
+template <class T>
+__device__ __forceinline__ void here(T& value) {
+  asm volatile("" : "+r"(value));
+}
+__device__ __forceinline__ void words_of(const std::uint32_t* words,
+                                         int group,
+                                         int half,
+                                         std::uint32_t (&to)[4]) {
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    to[j] = words[word_at(group, half, j)];
+    here(to[j]);
+  }
+}
+__device__ __forceinline__ std::uint32_t low_halves(std::uint32_t x, std::uint32_t y) {
+  return __byte_perm(x, y, 0x5410);
+}
+__device__ __forceinline__ std::uint32_t high_halves(std::uint32_t x, std::uint32_t y) {
+  return __byte_perm(x, y, 0x7632);
+}
+
+// words = bf16(sums + bias(group, j)), the bias of a word's two columns.
+template <int kN, class Bias>
+__device__ __forceinline__ void pack_words(const float (&sums)[kN / 2],
+                                           std::uint32_t (&words)[kN / 4],
+                                           const Bias& bias) {
+#pragma unroll
+  for (int group = 0; group < kN / 32; ++group) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float2 b = bias(group, j);
+      const float* s = sums + 16 * group + 4 * j;
+      words[word_at(group, 0, j)] = pack_bf16(s[0] + b.x, s[1] + b.y);
+      words[word_at(group, 1, j)] = pack_bf16(s[2] + b.x, s[3] + b.y);
+    }
+  }
+}
+template <int kN>
+__device__ __forceinline__ void pack_words(const float (&sums)[kN / 2],
+                                           std::uint32_t (&words)[kN / 4]) {
+#pragma unroll
+  for (int group = 0; group < kN / 32; ++group) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float* s = sums + 16 * group + 4 * j;
+      words[word_at(group, 0, j)] = pack_bf16(s[0], s[1]);
+      words[word_at(group, 1, j)] = pack_bf16(s[2], s[3]);
+    }
+  }
+}
+
 // out [R, cols] = sums (+ bias)
 struct StoreEpilogue {
+  static constexpr bool kDeferred = true;
   struct Params {
     __nv_bfloat16* out;
     const __nv_bfloat16* bias;  // [E, cols]; null: none
     int cols;
   };
+  template <int kN>
+  static constexpr int kItems = kN / 32;
 
   template <int kN>
-  __device__ static void store(const Params& p, const EpilogueContext& c, float (&sums)[kN / 2]) {
-    const int q = c.quad_lane, first = c.n_tile * kN;
+  __device__ __forceinline__ static void pack(const Params& p,
+                                              const EpilogueContext& c,
+                                              const float (&sums)[kN / 2],
+                                              std::uint32_t (&words)[kN / 4]) {
+    if (p.bias == nullptr) return pack_words<kN>(sums, words);
+    const int first = c.n_tile * kN;
+    const __nv_bfloat16* bias =
+        p.bias + static_cast<std::int64_t>(c.expert) * p.cols + first + 2 * c.quad_lane;
+    pack_words<kN>(sums, words, [&](int group, int j) -> float2 {
+      const int column = 32 * group + 8 * j;
+      if (first + column >= p.cols) return {};
+      const std::uint32_t word = *reinterpret_cast<const std::uint32_t*>(bias + column);
+      return {low_bf16(word), high_bf16(word)};
+    });
+  }
+
+  template <int kN, int kItem>
+  __device__ __forceinline__ static void item(const Params& p,
+                                              const EpilogueContext& c,
+                                              const std::uint32_t (&words)[kN / 4]) {
+    const int column = c.n_tile * kN + 32 * kItem;
+    if (column >= p.cols) return;
     __nv_bfloat16* out = p.out + static_cast<std::int64_t>(c.row) * p.cols;
 #pragma unroll
-    for (int group = 0; group < kN / 32; ++group) {
-      const int column = first + 32 * group;
-      if (column >= p.cols) break;
-      if (p.bias != nullptr) {
-        const __nv_bfloat16* bias =
-            p.bias + static_cast<std::int64_t>(c.expert) * p.cols + column + 2 * q;
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          if (column + 8 * j >= p.cols) continue;
-          const std::uint32_t word = *reinterpret_cast<const std::uint32_t*>(bias + 8 * j);
-          float* s = sums + 16 * group + 4 * j;
-          s[0] += low_bf16(word), s[1] += high_bf16(word);
-          s[2] += low_bf16(word), s[3] += high_bf16(word);
-        }
-      }
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        std::uint32_t w[4];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const float* s = sums + 16 * group + 4 * j + 2 * half;
-          w[j] = pack_bf16(s[0], s[1]);
-        }
-        store_natural<true>(out + static_cast<std::int64_t>(8 * half) * p.cols, column, p.cols, q,
-                            w, c.rows > 8 * half);
-      }
+    for (int half = 0; half < 2; ++half) {
+      std::uint32_t w[4];
+      words_of(words, kItem, half, w);
+      store_natural<true>(out + static_cast<std::int64_t>(8 * half) * p.cols, column, p.cols,
+                          c.quad_lane, w, c.rows > 8 * half);
     }
   }
 };
 
-// h = bf16(sums + bias), a = act(h). Gated: the tile's first kN/2 columns are gates, the others the
-// ups of the same columns.
-template <bool kGated>
+// h = bf16(sums + bias), a = act(h).
+template <Pairing kPairing>
 struct ActivationEpilogue {
+  static constexpr bool kDeferred = true;
+  static constexpr bool kGated = kPairing != Pairing::kNone;
+  static constexpr bool kAdjacent = kPairing == Pairing::kAdjacent;
+
   struct Params {
     Activation activation;
     __nv_bfloat16* h;           // null: not stored
     __nv_bfloat16* a;           // [R, inter]; null: not stored
     const __nv_bfloat16* bias;  // null: none
     std::int64_t bias_expert_stride;
-    int bias_stride, bias_pair_stride;
+    int bias_stride, bias_pair_stride;  // not when adjacent
     int inter;
   };
-
-  __device__ static float2 bias_of(const Params& p,
-                                   const EpilogueContext& c,
-                                   int pair,
-                                   int column) {
-    const __nv_bfloat16* at = p.bias + c.expert * p.bias_expert_stride +
-                              static_cast<std::int64_t>(pair) * p.bias_pair_stride +
-                              static_cast<std::int64_t>(column) * p.bias_stride;
-    return {__bfloat162float(at[0]), __bfloat162float(at[p.bias_stride])};
-  }
+  // Columns of `a` in a tile.
+  template <int kN>
+  static constexpr int kCols = kGated ? kN / 2 : kN;
+  template <int kN>
+  static constexpr int kItems = kAdjacent ? kN / 32 : kCols<kN> / 16;
 
   template <int kN>
-  __device__ static void store(const Params& p, const EpilogueContext& c, float (&sums)[kN / 2]) {
-    constexpr int kCols = kGated ? kN / 2 : kN;
-    const int q = c.quad_lane, first = c.n_tile * kCols, width = kGated ? 2 * p.inter : p.inter;
-    const bool plain = is_plain(p.activation);
-#pragma unroll
-    for (int group = 0; group < kCols / 32; ++group) {
-      const int column = first + 32 * group;
-      if (column >= p.inter) break;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const std::int64_t row = c.row + 8 * half;
-        const bool exists = c.rows > 8 * half;
-        std::uint32_t gate[4], up[4], a[4];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const float* g = sums + 16 * group + 4 * j + 2 * half;
-          const float* u = g + (kGated ? kN / 4 : 0);
-          float2 gate_bias{}, up_bias{};
-          if (p.bias != nullptr && column + 8 * j < p.inter) {
-            gate_bias = bias_of(p, c, 0, column + 8 * j + 2 * q);
-            if (kGated) up_bias = bias_of(p, c, 1, column + 8 * j + 2 * q);
-          }
-          gate[j] = pack_bf16(g[0] + gate_bias.x, g[1] + gate_bias.y);
-          if (kGated) up[j] = pack_bf16(u[0] + up_bias.x, u[1] + up_bias.y);
-        }
-        activate<kGated>(p.activation, plain, gate, up, a);
-        if (p.h != nullptr && exists) {
-          store_private(p.h + row * width, column, p.inter, q, gate);
-          if (kGated) store_private(p.h + row * width + p.inter, column, p.inter, q, up);
-        }
-        if (p.a != nullptr) store_natural<true>(p.a + row * p.inter, column, p.inter, q, a, exists);
-      }
+  __device__ __forceinline__ static void pack(const Params& p,
+                                              const EpilogueContext& c,
+                                              const float (&sums)[kN / 2],
+                                              std::uint32_t (&words)[kN / 4]) {
+    if (p.bias == nullptr) return pack_words<kN>(sums, words);
+    const __nv_bfloat16* bias = p.bias + c.expert * p.bias_expert_stride;
+    pack_words<kN>(sums, words, [&](int group, int j) -> float2 {
+      const bool is_up = kPairing == Pairing::kHalves && group >= kN / 64;
+      const int column = c.n_tile * (kAdjacent ? kN : kCols<kN>)+8 * j + 2 * c.quad_lane +
+                         32 * (is_up ? group - kN / 64 : group);
+      if (column >= (kAdjacent ? 2 * p.inter : p.inter)) return {};
+      const int stride = kAdjacent ? 1 : p.bias_stride;
+      const __nv_bfloat16* at = bias + static_cast<std::int64_t>(column) * stride +
+                                (is_up ? static_cast<std::int64_t>(p.bias_pair_stride) : 0);
+      return {__bfloat162float(at[0]), __bfloat162float(at[stride])};
+    });
+  }
+
+  __device__ __forceinline__ static void activated(const Params& p,
+                                                   const std::uint32_t (&gate)[4],
+                                                   const std::uint32_t (&up)[4],
+                                                   std::uint32_t (&a)[4]) {
+    if (is_plain(p.activation)) {
+      activate<kGated, true>(p.activation, gate, up, a);
+    } else {
+      activate<kGated, false>(p.activation, gate, up, a);
     }
   }
-};
 
-// From dA' (the sums) and h: dh = act'(h) (w dA'), a = act(h), and the tile's part of <dA', a>.
-template <bool kGated>
-struct DActivationEpilogue {
-  struct Params {
-    Activation activation;
-    const __nv_bfloat16* h;
-    const float* row_weight;
-    __nv_bfloat16* dh;  // null: not stored
-    __nv_bfloat16* a;   // null: not stored
-    float* row_parts;   // [R, n_tiles]; null: not stored
-    int inter, n_tiles;
-  };
-
-  // The words of h that belong to the thread's 32 columns from `column`.
-  struct Words {
-    std::uint32_t gate[4], up[4];
-  };
-  __device__ __forceinline__ static void load(
-      const Params& p, const __nv_bfloat16* row, int column, int q, Words& words) {
+  template <int kN, int kItem>
+  __device__ __forceinline__ static void item(const Params& p,
+                                              const EpilogueContext& c,
+                                              const std::uint32_t (&words)[kN / 4]) {
+    if constexpr (kAdjacent) return adjacent_item<kN, kItem>(p, c, words);
+    constexpr int kGroup = kItem / 2, kHalf = kItem % 2;
+    const int q = c.quad_lane, width = kGated ? 2 * p.inter : p.inter;
+    const int column = c.n_tile * kCols<kN> + 32 * kGroup;
     if (column >= p.inter) return;
-    load_private(row, column, p.inter, q, words.gate);
-    if (kGated) load_private(row + p.inter, column, p.inter, q, words.up);
+    const std::int64_t row = c.row + 8 * kHalf;
+    const bool exists = c.rows > 8 * kHalf;
+    std::uint32_t gate[4], up[4], a[4];
+    words_of(words, kGroup, kHalf, gate);
+    words_of(words, kGroup + (kGated ? kN / 64 : 0), kHalf, up);
+    activated(p, gate, up, a);
+    if (p.h != nullptr && exists) {
+      store_private(p.h + row * width, column, p.inter, q, gate);
+      if (kGated) store_private(p.h + row * width + p.inter, column, p.inter, q, up);
+    }
+    if (p.a != nullptr) store_natural<true>(p.a + row * p.inter, column, p.inter, q, a, exists);
   }
 
-  template <int kN>
-  __device__ static void store(const Params& p, const EpilogueContext& c, float (&sums)[kN / 2]) {
-    constexpr int kGroups = kN / 32, kItems = 2 * kGroups, kAhead = 2;
-    const int q = c.quad_lane, first = c.n_tile * kN, width = kGated ? 2 * p.inter : p.inter;
-    const bool plain = is_plain(p.activation);
-    // A row that does not exist reads the first one's h, to no effect.
-    const __nv_bfloat16* h[2];
-    float weight[2], dot[2]{};
+  // 16 pairs of two rows: after the exchange a lane has pairs [4 q, + 4) of each.
+  template <int kN, int kItem>
+  __device__ __forceinline__ static void adjacent_item(const Params& p,
+                                                       const EpilogueContext& c,
+                                                       const std::uint32_t (&words)[kN / 4]) {
+    const int column = c.n_tile * kN + 32 * kItem + 8 * c.quad_lane, width = 2 * p.inter;
+    std::uint32_t gate[4], up[4], a[4];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t row = c.rows > 8 * half ? c.row + 8 * half : 0;
-      h[half] = p.h + row * width;
-      weight[half] = __ldg(p.row_weight + row);
+      std::uint32_t w[4];
+      words_of(words, kItem, half, w);
+      const uint4 pairs = quad_transpose(w, c.quad_lane);
+      gate[2 * half] = low_halves(pairs.x, pairs.y), up[2 * half] = high_halves(pairs.x, pairs.y);
+      gate[2 * half + 1] = low_halves(pairs.z, pairs.w);
+      up[2 * half + 1] = high_halves(pairs.z, pairs.w);
+      if (p.h == nullptr || c.rows <= 8 * half || column >= width) continue;
+      __stcs(reinterpret_cast<uint4*>(p.h + (c.row + std::int64_t{8} * half) * width + column),
+             pairs);
     }
-    Words ahead[kAhead]{};
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) load(p, h[i & 1], first + 32 * (i / 2), q, ahead[i]);
-#pragma unroll
-    for (int item = 0; item < kItems; ++item) {
-      const int group = item / 2, half = item & 1;
-      const int column = first + 32 * group;
-      const Words words = ahead[item % kAhead];
-      if (item + kAhead < kItems) {
-        load(p, h[(item + kAhead) & 1], first + 32 * ((item + kAhead) / 2), q,
-             ahead[item % kAhead]);
-      }
-      if (column >= p.inter) continue;
-      const std::int64_t row = c.row + 8 * half;
-      const bool exists = c.rows > 8 * half;
-      std::uint32_t a[4], d_gate[4], d_up[4];
-      dot[half] +=
-          activation_gradient<kGated>(p.activation, plain, words.gate, words.up,
-                                      sums + 16 * group + 2 * half, weight[half], a, d_gate, d_up);
-      if (p.dh != nullptr) {
-        store_natural<false>(p.dh + row * width, column, p.inter, q, d_gate, exists);
-        if (kGated) {
-          store_natural<false>(p.dh + row * width + p.inter, column, p.inter, q, d_up, exists);
-        }
-      }
-      if (p.a != nullptr) store_natural<false>(p.a + row * p.inter, column, p.inter, q, a, exists);
-    }
+    if (p.a == nullptr) return;
+    activated(p, gate, up, a);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float sum = dot[half];
-      sum += __shfl_xor_sync(~0u, sum, 1);
-      sum += __shfl_xor_sync(~0u, sum, 2);
-      if (p.row_parts != nullptr && c.rows > 8 * half && q == 0) {
-        p.row_parts[static_cast<std::int64_t>(c.row + 8 * half) * p.n_tiles + c.n_tile] = sum;
-      }
+      if (c.rows <= 8 * half || column >= width) continue;
+      __stcs(
+          reinterpret_cast<uint2*>(p.a + (c.row + std::int64_t{8} * half) * p.inter + column / 2),
+          make_uint2(a[2 * half], a[2 * half + 1]));
     }
   }
 };

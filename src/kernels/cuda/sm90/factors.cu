@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/cuda/sm90/launch_attributes.h"
 #include "kernels/cuda/sm90/ptx.cuh"
@@ -90,10 +91,10 @@ __device__ __forceinline__ float get(const void* in, bool f32, std::int64_t at) 
              : __bfloat162float(static_cast<const __nv_bfloat16*>(in)[at]);
 }
 
-// A thread owns eight columns of one packed row.
-__global__ void __launch_bounds__(kThreadsPerBlock) pack_a_kernel(const PackArgs args) {
+// A by rank: a thread owns eight columns of one packed row.
+__device__ void pack_a_by_rank(const PackArgs& args, std::int64_t block) {
   const std::int64_t pieces = args.cols / 8;
-  const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kThreadsPerBlock + threadIdx.x;
+  const std::int64_t item = block * kThreadsPerBlock + threadIdx.x;
   const std::int64_t row = item / pieces, piece = item - row * pieces;
   if (row >= args.num_experts * args.rank) return;
   const std::int64_t expert = row / args.rank, j = row - expert * args.rank;
@@ -118,14 +119,38 @@ __global__ void __launch_bounds__(kThreadsPerBlock) pack_a_kernel(const PackArgs
   static_cast<uint4*>(args.by_rank)[item] = out;
 }
 
+// A by column: a thread owns eight ranks of one packed row; neighbours read neighbouring columns.
+__device__ void pack_a_by_col(const PackArgs& args, std::int64_t block) {
+  const std::int64_t pieces = args.rank / 8;
+  const std::int64_t item = block * kThreadsPerBlock + threadIdx.x;
+  const std::int64_t c = item % args.cols, rest = item / args.cols;
+  const std::int64_t expert = rest / pieces, j0 = rest % pieces * 8;
+  if (expert >= args.num_experts) return;
+  float v[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    v[i] = j0 + i < args.lora_rank
+               ? get(args.in, args.in_f32, (expert * args.lora_rank + j0 + i) * args.cols + c)
+               : 0.0f;
+  }
+  static_cast<uint4*>(args.by_col)[(expert * args.cols + c) * pieces + j0 / 8] = make_uint4(
+      pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+}
+
 // B: a block takes kC columns, 16 ranks and kE experts: more experts read longer pieces.
+constexpr int kPackRanks = 16, kPackTile = 32 * 18;  // elements of a rank, both shapes padded
 template <int kE, int kC>
-__global__ void __launch_bounds__(kThreadsPerBlock) pack_b_kernel(const PackArgs args) {
-  constexpr int kR = 16;
-  __shared__ __nv_bfloat16 tile[kE][kR][kC + 2];
-  const std::int64_t c0 = static_cast<std::int64_t>(blockIdx.x) * kC;
-  const std::int64_t blocks_r = args.rank / kR;
-  const std::int64_t e0 = blockIdx.y / blocks_r * kE, j0 = blockIdx.y % blocks_r * kR;
+__device__ void pack_b(const PackArgs& args,
+                       std::int64_t block,
+                       __nv_bfloat16 (&tile)[kPackRanks * kPackTile]) {
+  constexpr int kR = kPackRanks;
+  static_assert(kE * (kC + 2) <= kPackTile);
+  const auto at = [&](int e, int j, int c) -> __nv_bfloat16& {
+    return tile[(e * kR + j) * (kC + 2) + c];
+  };
+  const std::int64_t blocks_c = (args.cols + kC - 1) / kC, blocks_r = args.rank / kR;
+  const std::int64_t c0 = block % blocks_c * kC, rest = block / blocks_c;
+  const std::int64_t e0 = rest / blocks_r * kE, j0 = rest % blocks_r * kR;
 #pragma unroll 8
   for (int i = threadIdx.x; i < kC * kR * kE; i += kThreadsPerBlock) {
     const int e = i % kE, j = i / kE % kR, c = i / (kE * kR);
@@ -135,7 +160,7 @@ __global__ void __launch_bounds__(kThreadsPerBlock) pack_b_kernel(const PackArgs
       value =
           get(args.in, args.in_f32, (row * args.lora_rank + j0 + j) * args.num_experts + e0 + e);
     }
-    tile[e][j][c] = __float2bfloat16(value);
+    at(e, j, c) = __float2bfloat16(value);
   }
   __syncthreads();
   for (int i = threadIdx.x; i < kC * kR * kE; i += kThreadsPerBlock) {
@@ -143,16 +168,63 @@ __global__ void __launch_bounds__(kThreadsPerBlock) pack_b_kernel(const PackArgs
       const int c = i % kC, j = i / kC % kR, e = i / (kC * kR);
       if (e0 + e < args.num_experts && c0 + c < args.cols) {
         static_cast<__nv_bfloat16*>(
-            args.by_rank)[((e0 + e) * args.rank + j0 + j) * args.cols + c0 + c] = tile[e][j][c];
+            args.by_rank)[((e0 + e) * args.rank + j0 + j) * args.cols + c0 + c] = at(e, j, c);
       }
     }
     if (args.by_col != nullptr) {
       const int j = i % kR, c = i / kR % kC, e = i / (kC * kR);
       if (e0 + e < args.num_experts && c0 + c < args.cols) {
         static_cast<__nv_bfloat16*>(
-            args.by_col)[((e0 + e) * args.cols + c0 + c) * args.rank + j0 + j] = tile[e][j][c];
+            args.by_col)[((e0 + e) * args.cols + c0 + c) * args.rank + j0 + j] = at(e, j, c);
       }
     }
+  }
+}
+
+enum class PackKind { kAByRank, kAByCol, kB32, kB8 };
+struct PackJob {
+  PackArgs args;
+  PackKind kind;
+  std::int64_t end;  // blocks of this job and those before it
+};
+constexpr int kMaxJobs = 8;
+struct PackJobs {
+  PackJob job[kMaxJobs];
+};
+
+std::int64_t blocks_of(const PackArgs& args, PackKind kind) {
+  const auto pieces = [](std::int64_t items, std::int64_t each) {
+    return (items + each - 1) / each;
+  };
+  const std::int64_t packed = args.num_experts * args.rank * args.cols;
+  switch (kind) {
+    case PackKind::kAByRank:
+    case PackKind::kAByCol:
+      return pieces(packed / 8, kThreadsPerBlock);
+    case PackKind::kB32:
+      return pieces(args.cols, 16) * pieces(args.num_experts, 32) * (args.rank / kPackRanks);
+    case PackKind::kB8:
+      break;
+  }
+  return pieces(args.cols, 32) * pieces(args.num_experts, 8) * (args.rank / kPackRanks);
+}
+
+__global__ void __launch_bounds__(kThreadsPerBlock)
+    pack_factors_kernel(const __grid_constant__ PackJobs jobs) {
+  __shared__ __nv_bfloat16 tile[kPackRanks * kPackTile];
+  int at = 0;
+  while (blockIdx.x >= jobs.job[at].end) ++at;
+  const PackJob& job = jobs.job[at];
+  const std::int64_t block = blockIdx.x - (at > 0 ? jobs.job[at - 1].end : 0);
+  switch (job.kind) {
+    case PackKind::kAByRank:
+      return pack_a_by_rank(job.args, block);
+    case PackKind::kAByCol:
+      return pack_a_by_col(job.args, block);
+    case PackKind::kB32:
+      return pack_b<32, 16>(job.args, block, tile);
+    case PackKind::kB8:
+      return pack_b<8, 32>(job.args, block, tile);
   }
 }
 
@@ -172,25 +244,25 @@ void factor_gradient(const FactorGradientArgs& args, cudaStream_t stream) {
   launch(b_gradient_kernel, settings, stream, args, first_chunk);
 }
 
-void pack_factor(const PackArgs& args, cudaStream_t stream) {
-  LaunchSettings settings{.name = "pack_factor", .threads = kThreadsPerBlock};
-  if (args.is_a) {
-    const std::int64_t items = args.num_experts * args.rank * (args.cols / 8);
-    settings.blocks = static_cast<int>((items + kThreadsPerBlock - 1) / kThreadsPerBlock);
-    launch(pack_a_kernel, settings, stream, args);
-    return;
-  }
-  const auto launch_b = [&](auto kernel, int experts, int cols) {
-    settings.blocks = static_cast<int>((args.cols + cols - 1) / cols);
-    settings.blocks_y =
-        static_cast<int>((args.num_experts + experts - 1) / experts * (args.rank / 16));
-    launch(kernel, settings, stream, args);
+void pack_factors(std::span<const PackArgs> factors, cudaStream_t stream) {
+  PackJobs jobs{};
+  std::int64_t blocks = 0;
+  int count = 0;
+  const auto add = [&](const PackArgs& args, PackKind kind) {
+    blocks += blocks_of(args, kind);
+    jobs.job[count++] = {args, kind, blocks};
   };
-  if (args.num_experts >= 32) {
-    launch_b(pack_b_kernel<32, 16>, 32, 16);
-  } else {
-    launch_b(pack_b_kernel<8, 32>, 8, 32);
+  for (const PackArgs& args : factors) {
+    if (!args.is_a) {
+      add(args, args.num_experts >= 32 ? PackKind::kB32 : PackKind::kB8);
+      continue;
+    }
+    if (args.by_rank != nullptr) add(args, PackKind::kAByRank);
+    if (args.by_col != nullptr) add(args, PackKind::kAByCol);
   }
+  LaunchSettings settings{.name = "pack_factors", .threads = kThreadsPerBlock};
+  settings.blocks = static_cast<int>(blocks);
+  launch(pack_factors_kernel, settings, stream, jobs);
 }
 
 }  // namespace moesmith::kernels::sm90

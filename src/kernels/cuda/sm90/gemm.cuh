@@ -2,9 +2,10 @@
 // The product all projections share: for each expert e, C [rows of e, N] = A B_e^T over k blocks of
 // 64, then over the low-rank factor's blocks, then an epilogue on the f32 sums. A block of three
 // warpgroups takes tiles of 128 x kN one after the other: warpgroup 0 copies operands into a ring
-// of stages, warpgroups 1 and 2 each multiply 64 rows. A's rows are gathered by token (cp.async) or
-// contiguous (tensor map); B always comes through a tensor map. With kCluster = 2 two blocks take
-// neighbouring row tiles of one expert and each fetches half of B for both.
+// of stages (here), warpgroups 1 and 2 each multiply 64 rows (consume.cuh). A's rows are gathered
+// by token (cp.async) or contiguous (tensor map); B always comes through a tensor map. With
+// kCluster = 2 two blocks take neighbouring row tiles of one expert and each fetches half of B for
+// both.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -13,7 +14,6 @@
 
 #include "kernels/cuda/sm90/ptx.cuh"
 #include "kernels/cuda/sm90/sm90.h"
-#include "kernels/cuda/sm90/wgmma.cuh"
 
 namespace moesmith::kernels::sm90 {
 
@@ -31,9 +31,9 @@ template <int kN>
 inline constexpr int kStages = (kSharedLimit - 2048) / kStageBytes<kN>;
 // Registers per thread after the hand-over: the launch bound's 168 for all three, divided anew.
 template <bool kGather>
-inline constexpr int kProducerRegisters = kGather ? 56 : 40;
+inline constexpr int kProducerRegisters = 40;
 template <bool kGather>
-inline constexpr int kConsumerRegisters = kGather ? 224 : 232;
+inline constexpr int kConsumerRegisters = 232;
 template <int kN>
 inline constexpr int kSharedBytes = kStages<kN>* kStageBytes<kN> + 2048;
 
@@ -308,151 +308,6 @@ __device__ __forceinline__ void produce(const GemmParams& p, const SharedMap& ma
     index = next;
   }
   if (kCluster == 1 && thread == 0) leave(p);
-}
-
-template <int kN, Major kMajor>
-__device__ __forceinline__ void multiply_step(float (&sums)[kN / 2],
-                                              std::uint64_t a,
-                                              std::uint64_t b,
-                                              int step) {
-  constexpr std::uint64_t kStepB = kMajor == Major::kK ? kStepKMajor : kStepMnMajor;
-  wgmma<kN, kMajor == Major::kMn>(sums, a + step * kStepKMajor, b + step * kStepB);
-}
-
-template <int kCluster>
-__device__ __forceinline__ void release(std::uint32_t empty) {
-  if constexpr (kCluster == 2) {
-    if ((threadIdx.x & 31) < 2) barrier_arrive_at(empty, threadIdx.x & 31);
-  } else {
-    if ((threadIdx.x & 31) == 0) barrier_arrive(empty);
-  }
-}
-
-template <int kN, Major kMajor, int kCluster, class Epilogue>
-__device__ __forceinline__ void consume(const GemmParams& p,
-                                        const typename Epilogue::Params& epilogue,
-                                        const SharedMap& map) {
-  constexpr int kCount = kStages<kN>;
-  const std::uint32_t ring = map.ring, full = map.full, empty = map.empty;
-  const int group = threadIdx.x / 128 - 1;
-  const int lane = threadIdx.x & 31;
-  const int total_rows = *p.num_tiles;
-  const int total = total_rows * p.n_tiles;
-  const int main_blocks = ((p.k + kBlockK - 1) / kBlockK) * p.k_pairs;
-  const int factor_blocks = (p.rank + kBlockK - 1) / kBlockK;
-  RingPosition at;
-  const int step = gridDim.x / kCluster;
-  int index = blockIdx.x / kCluster;
-  if (index >= total) return;
-  TilePlace place = tile_place<kCluster>(p, index, total_rows);
-  for (int turn = 0; index < total; ++turn) {
-    TilePlace next{};
-    const auto see_next = [&] {
-      if constexpr (kCluster == 1) {
-        const int slot = turn & 1;
-        barrier_wait(map.tile_full + 8 * slot, (turn >> 1) & 1);
-        index = load_shared(map.tile_index + 4 * slot);
-        __syncwarp();
-        if (lane == 0) barrier_arrive(map.tile_empty + 8 * slot);
-      } else {
-        index += step;
-      }
-      if (index < total) next = tile_place<kCluster>(p, index, total_rows);
-    };
-    if (place.rows <= group * 64) {
-      for (int block = 0; block < main_blocks + factor_blocks; ++block) {
-        barrier_wait(full + at.stage * 8, at.parity);
-        release<kCluster>(empty + at.stage * 8);
-        at.advance<kCount>();
-      }
-      see_next();
-      place = next;
-      continue;
-    }
-    float sums[kN / 2];
-#pragma unroll
-    for (float& sum : sums) sum = 0.0f;
-    std::uint32_t previous = 0;
-    for (int block = 0; block < main_blocks; ++block) {
-      const std::uint32_t stage = ring + at.stage * kStageBytes<kN>;
-      const std::uint64_t a = operand_k_major(stage + group * 64 * kBlockK * 2);
-      const std::uint64_t b = kMajor == Major::kK ? operand_k_major(stage + kBytesA)
-                                                  : operand_mn_major(stage + kBytesA);
-      barrier_wait(full + at.stage * 8, at.parity);
-      wgmma_fence();
-#pragma unroll
-      for (int i = 0; i < kBlockK / 16; ++i) {
-        multiply_step<kN, kMajor>(sums, a, b, i);
-      }
-      wgmma_commit();
-      wgmma_wait<1>();
-      if (block > 0) release<kCluster>(previous);
-      previous = empty + at.stage * 8;
-      at.advance<kCount>();
-    }
-    wgmma_wait<0>();
-    release<kCluster>(previous);
-    see_next();
-    for (int block = 0; block < factor_blocks; ++block) {
-      const std::uint32_t stage = ring + at.stage * kStageBytes<kN>;
-      const std::uint64_t a = operand_k_major(stage + group * 64 * kBlockK * 2);
-      const std::uint64_t b = kMajor == Major::kK ? operand_k_major(stage + kBytesA)
-                                                  : operand_mn_major(stage + kBytesA);
-      barrier_wait(full + at.stage * 8, at.parity);
-      const int steps = min(kBlockK, p.rank - block * kBlockK) / 16;
-#pragma unroll 1
-      for (int i = 0; i < steps; ++i) {
-        wgmma_fence();
-        multiply_step<kN, kMajor>(sums, a, b, i);
-        wgmma_commit();
-        wgmma_wait<0>();
-      }
-      release<kCluster>(empty + at.stage * 8);
-      at.advance<kCount>();
-    }
-    const int row_in_group = (threadIdx.x / 32 % 4) * 16 + lane / 4;
-    const EpilogueContext context{place.expert, place.row + group * 64 + row_in_group,
-                                  place.rows - group * 64 - row_in_group, place.n_tile, lane & 3};
-    Epilogue::template store<kN>(epilogue, context, sums);
-    place = next;
-  }
-}
-
-template <int kN, Major kMajor, bool kGather, int kCluster, class Epilogue>
-__global__ void __launch_bounds__(kThreads, 1)
-    grouped_product(const __grid_constant__ GemmParams p,
-                    const __grid_constant__ typename Epilogue::Params epilogue) {
-  extern __shared__ std::uint8_t shared[];
-  constexpr int kCount = kStages<kN>;
-  const SharedMap map(shared_address(shared), kCount);
-  if (threadIdx.x == 0) {
-    tensor_map_prefetch(&p.b);
-    for (int i = 0; i < kCount; ++i) {
-      barrier_init(map.full + 8 * i, kGather ? 129 : 1);
-      barrier_init(map.empty + 8 * i, 8 * kCluster);
-    }
-    for (int i = 0; i < 2; ++i) {
-      barrier_init(map.tile_full + 8 * i, 1);
-      barrier_init(map.tile_empty + 8 * i, 8);
-    }
-    barrier_init_fence();
-  }
-  if constexpr (kCluster == 2) {
-    cluster_sync();
-  } else {
-    __syncthreads();
-  }
-  if (threadIdx.x < 128) {
-    registers_give<kProducerRegisters<kGather>>();
-    produce<kN, kMajor, kGather, kCluster>(p, map);
-  } else {
-    registers_take<kConsumerRegisters<kGather>>();
-    consume<kN, kMajor, kCluster, Epilogue>(p, epilogue, map);
-  }
-  if constexpr (kCluster == 2) {
-    __syncwarp();
-    cluster_sync();
-  }
 }
 
 }  // namespace moesmith::kernels::sm90

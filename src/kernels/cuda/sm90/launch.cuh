@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels/cuda/sm90/gemm.cuh"
+#include "kernels/cuda/sm90/consume.cuh"
 #include "kernels/cuda/sm90/launch_attributes.h"
 #include "kernels/cuda/sm90/sm90.h"
 #include "kernels/cuda/sm90/tensor_map.h"

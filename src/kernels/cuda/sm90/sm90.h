@@ -9,12 +9,14 @@
 // Private orders, which only these kernels read and write:
 //   h   [R, P, I]: P = 2 when gated (gate, up), else 1; inside each aligned group of 32 columns
 //       that is whole, element 8 q + 2 j + b holds column 8 j + 2 q + b (q, j < 4, b < 2)
-//   dh  [R, P, I], gate before up whatever the layout of the weights
+//   dh  [R, P, I], gate before up
+// but with Layout::kInOutAdjacent both are [R, I, 2] in natural order.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace moesmith::kernels::sm90 {
@@ -62,6 +64,13 @@ struct Weights {
   std::int64_t span = 0;
 };
 
+// How a projection's matrices lie. Of a pair, kOutIn and kInOut have strides or tables for both.
+enum class Layout {
+  kOutIn,          // [out, in], x W^T
+  kInOut,          // [in, out], x W
+  kInOutAdjacent,  // gate_up [in, I, 2], a gate beside its up: one matrix, no pair
+};
+
 // The rank-r term of a product: rows u [R, r16] times factor. r16 is a multiple of 16; 0: none.
 struct LowRank {
   const void* u = nullptr;
@@ -101,13 +110,15 @@ TileChoice choose_tile(std::int64_t max_rows,
                        std::int64_t depth,
                        bool gathered);
 
-// h = x[token] W1^T + u1 B1^T + b1, a = act(h). factor: B1 [E, P, I, r16].
+// h = x[token] W1^T + u1 B1^T + b1, a = act(h). factor: B1 [E, P, I, r16], or for [in, out] weights
+// [E, r16, P, I], adjacent [E, r16, I, 2].
 struct UpArgs {
   Rows rows;
   std::int64_t hidden = 0, inter = 0;
-  const void* x = nullptr;     // [T, H]
-  Weights weights;             // [P, I, H]
-  const void* bias = nullptr;  // [E, P, I] strides below; null: none
+  const void* x = nullptr;  // [T, H]
+  Weights weights;          // [P, I, H]; [P, H, I]; [H, I, 2]
+  Layout layout = Layout::kOutIn;
+  const void* bias = nullptr;  // [E, P, I] strides below (adjacent: [E, I, 2]); null: none
   std::int64_t bias_stride = 1, bias_pair_stride = 0, bias_expert_stride = 0;
   LowRank low_rank;
   Activation activation;
@@ -117,12 +128,13 @@ struct UpArgs {
 };
 void up_projection(const UpArgs& args, cudaStream_t stream);
 
-// y = a W2^T + u2 B2^T + b2. factor: B2 [E, H, r16].
+// y = a W2^T + u2 B2^T + b2. factor: B2 [E, H, r16], or for [in, out] weights [E, r16, H].
 struct DownArgs {
   Rows rows;
   std::int64_t hidden = 0, inter = 0;
-  const void* a = nullptr;     // [R, I]
-  Weights weights;             // [H, I]
+  const void* a = nullptr;  // [R, I]
+  Weights weights;          // [H, I]; transposed [I, H]
+  bool transposed = false;
   const void* bias = nullptr;  // [E, H]
   LowRank low_rank;
   void* y = nullptr;  // [R, H]
@@ -131,12 +143,13 @@ struct DownArgs {
 void down_projection(const DownArgs& args, cudaStream_t stream);
 
 // dA' = dy[token] W2 + v2 A2; from h: a, the parts of <dA', a>, dh = act'(h) (w dA').
-// factor: A2 [E, r16, I].
+// factor: A2 [E, r16, I], transposed [E, I, r16].
 struct DActivationArgs {
   Rows rows;
   std::int64_t hidden = 0, inter = 0;
-  const void* dy = nullptr;  // [T, H]
-  Weights weights;           // [H, I]
+  const void* dy = nullptr;        // [T, H]
+  Weights weights;                 // [H, I]; transposed [I, H]
+  Layout layout = Layout::kOutIn;  // adjacent: of h and dh
   LowRank low_rank;
   Activation activation;
   const void* h = nullptr;     // [R, P, I]
@@ -149,13 +162,14 @@ std::int64_t d_activation_parts(std::int64_t inter);
 // Returns how many parts a row has: one for each column tile.
 int d_activation(const DActivationArgs& args, cudaStream_t stream);
 
-// dx = dh W1 + v1 A1, per row. factor: A1 [E, r16, H].
+// dx = dh W1 + v1 A1, per row. factor: A1 [E, r16, H], for [in, out] weights [E, H, r16].
 struct DHiddenArgs {
   Rows rows;
   std::int64_t hidden = 0, inter = 0;
   bool gated = true;
   const void* dh = nullptr;  // [R, P, I]
-  Weights weights;           // [P, I, H]
+  Weights weights;           // as of UpArgs
+  Layout layout = Layout::kOutIn;
   LowRank low_rank;
   void* dx = nullptr;  // [R, H]
   TileChoice tile;
@@ -222,8 +236,8 @@ struct FactorGradientArgs {
 };
 void factor_gradient(const FactorGradientArgs& args, cudaStream_t stream);
 
-// PEFT's factor (f32 or bf16) to the packed bf16 forms: by_rank [E, r16, C] and, for B only,
-// by_col [E, C, r16]; either may be null. Added rank rows are 0.
+// PEFT's factor (f32 or bf16) to the packed bf16 forms: by_rank [E, r16, C] and by_col [E, C, r16];
+// either may be null. Added rank rows are 0.
 struct PackArgs {
   std::int64_t num_experts = 0, cols = 0, lora_rank = 0, rank = 0;
   const void* in = nullptr;
@@ -231,6 +245,7 @@ struct PackArgs {
   void* by_rank = nullptr;
   void* by_col = nullptr;
 };
-void pack_factor(const PackArgs& args, cudaStream_t stream);
+// At most four factors, in one launch.
+void pack_factors(std::span<const PackArgs> factors, cudaStream_t stream);
 
 }  // namespace moesmith::kernels::sm90

@@ -4,10 +4,12 @@
 namespace moesmith::kernels::sm90 {
 
 template <>
-void launch_up<true, 256>(const ActivationEpilogue<true>::Params& epilogue,
-                          const Product& product,
-                          cudaStream_t stream) {
-  launch_product<256, Major::kK, true, ActivationEpilogue<true>>(product, epilogue, stream);
+void launch_up<Pairing::kHalves, Major::kK, 256>(
+    const ActivationEpilogue<Pairing::kHalves>::Params& epilogue,
+    const Product& product,
+    cudaStream_t stream) {
+  launch_product<256, Major::kK, true, ActivationEpilogue<Pairing::kHalves>>(product, epilogue,
+                                                                             stream);
 }
 
 }  // namespace moesmith::kernels::sm90

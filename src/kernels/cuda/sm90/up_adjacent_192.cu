@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/sm90/activation_launch.cuh"
+
+namespace moesmith::kernels::sm90 {
+
+template <>
+void launch_up<Pairing::kAdjacent, Major::kMn, 192>(
+    const ActivationEpilogue<Pairing::kAdjacent>::Params& epilogue,
+    const Product& product,
+    cudaStream_t stream) {
+  launch_product<192, Major::kMn, true, ActivationEpilogue<Pairing::kAdjacent>>(product, epilogue,
+                                                                                stream);
+}
+
+}  // namespace moesmith::kernels::sm90
