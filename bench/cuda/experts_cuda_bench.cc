@@ -104,6 +104,7 @@ void make_request(Layer& layer,
   r.compute_dtype = r.weight_dtype = r.d_output_dtype = DType::kBF16;
   r.index_dtype = DType::kI32;
   r.route_weights_dtype = DType::kBF16;
+  r.aligned_weights = true;
   if (shape.gpt_oss) {
     r.gate_up_bias = r.down_bias = true;
     r.activation.gate_max = r.activation.up_limit = 7.0f;
