@@ -65,7 +65,6 @@ def _adapter_of(wrapper) -> Adapter | None:
 def _fused_forward(stock, self, x, *args, **kwargs):
     if (
         self.disable_adapters
-        or self.merged
         or kwargs.get("adapter_names") is not None
         or why_not_fused(self) is not None
     ):

@@ -27,6 +27,11 @@ _ACTIVATIONS = {
     "relu": F.relu,
     "relu2": lambda x: F.relu(x).square(),
 }
+# What the kernels know of a module; anything else that it holds may change what it computes.
+_FLAGS = {"has_gate", "has_bias", "is_concatenated", "is_transposed"}
+_CHILDREN = {"act_fn", "parametrizations"}
+_PARAMETERS = {"gate_up_proj", "up_proj", "down_proj"}
+_PARAMETERS |= {name + "_bias" for name in _PARAMETERS}
 # x * sigmoid(1.702 x), which some configurations call quick_gelu.
 _COMMON_ALPHAS = (1.0, 1.702)
 
@@ -104,6 +109,20 @@ def _candidates(module, implementation: str):
             )
 
 
+def _unknown_part(module) -> str | None:
+    """The first flag, submodule or parameter that the kernels would leave out."""
+    for name, value in vars(module).items():
+        if name.startswith(("has_", "is_")) and value is True and name not in _FLAGS:
+            return name
+    for name, _ in module.named_children():
+        if name not in _CHILDREN:
+            return name
+    for name, _ in module.named_parameters(recurse=False):
+        if name not in _PARAMETERS:
+            return name
+    return None
+
+
 def _describe(module) -> str:
     activation = getattr(module, "act_fn", None)
     gate = _private.gate_of(module)
@@ -136,14 +155,16 @@ def _match(module, implementation: str) -> Layer | None:
 
 def recognise(module, implementation: str) -> Layer:
     """The Layer of an experts module. Raises UnsupportedError with what to use instead."""
-    layer = None
+    layer, unknown = None, _unknown_part(module)
     try:
         with torch.device("cpu"), torch.autocast("cpu", enabled=False):
-            layer = _match(module, implementation)
+            layer = None if unknown else _match(module, implementation)
     except Exception as error:  # whatever a foreign gate raises on plain numbers
         reason = f"its gate cannot be run on its own ({type(error).__name__}: {error})"
     else:
         reason = "its gate is none of the formulas that the kernels have"
+        if unknown:
+            reason = f"it has {unknown}, which the kernels do not know"
     if layer is None:
         raise UnsupportedError(
             f"moesmith: {_describe(module)}: {reason}; "

@@ -19,6 +19,8 @@ from moesmith._recognise import recognise
 from support import assert_close, experts_module, tiny_model
 
 MODELS = pathlib.Path(transformers.__file__).parent / "models"
+# Experts that do more than the kernels know; refused, with the reason, instead of run wrongly.
+REFUSED = {"Inkling2Experts", "Inkling2LoopExperts", "MuseSparkExperts"}
 SIZES = {
     "hidden_size": 32,
     "intermediate_size": 16,
@@ -82,6 +84,11 @@ def test_every_decorated_class(module_name, class_name):
     x = torch.randn(40, hidden, requires_grad=True)
     w, index = torch.rand(40, num_experts).topk(2)
     dy = torch.randn(40, hidden)
+    if class_name in REFUSED:
+        experts.config._experts_implementation = "moesmith"
+        with pytest.raises(moesmith.UnsupportedError, match='grouped_mm" or "eager"'):
+            experts(x, index, w)
+        return
     results = []
     for implementation in ("eager", "moesmith"):
         experts.config._experts_implementation = implementation
@@ -175,6 +182,21 @@ def test_a_changed_limit_is_seen():
     module.limit = 3.0
     call(module)
     assert module._moesmith_layer.up_limit == 3.0
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("has_post_expert_norm", True),
+        ("norm", torch.nn.Identity()),
+        ("scale", torch.nn.Parameter(torch.ones(6))),
+    ],
+)
+def test_a_part_that_would_be_left_out_is_named(name, value):
+    module = custom()
+    setattr(module, name, value)
+    with pytest.raises(moesmith.UnsupportedError, match=f"it has {name}, which the kernels"):
+        call(module)
 
 
 def test_a_missing_parameter_is_named():
