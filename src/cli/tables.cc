@@ -153,7 +153,8 @@ std::vector<std::string> memory_table(const train::MemoryPlan& plan) {
       {"peak", human_bytes(static_cast<double>(plan.peak_bytes)),
        str("of ", human_bytes(static_cast<double>(plan.available_bytes)), " available")});
   std::vector<std::string> lines = aligned(rows, {false, true, false});
-  if (const std::string text = train::packing_text(plan); !text.empty()) lines.push_back("  " + text);
+  if (const std::string text = train::packing_text(plan); !text.empty())
+    lines.push_back("  " + text);
   return lines;
 }
 

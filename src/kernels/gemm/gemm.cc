@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/gemm/gemm.h"
 
-
 #include "core/text.h"
 #include "kernels/gemm/packed_b.h"
 #include "kernels/gemm/product.h"
