@@ -71,12 +71,17 @@ def steps(options, model, optimizer, tokens):
                 torch.cuda.synchronize()
                 torch.cuda.reset_peak_memory_stats()
             start = time.perf_counter()
-            model(input_ids=ids, labels=ids).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if cuda:
-                torch.cuda.synchronize()
-                peaks[name] = torch.cuda.max_memory_allocated() / 2**20
+            try:
+                model(input_ids=ids, labels=ids).loss.backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if cuda:
+                    torch.cuda.synchronize()
+                    peaks[name] = torch.cuda.max_memory_allocated() / 2**20
+            except torch.OutOfMemoryError:
+                optimizer.zero_grad(set_to_none=True)
+                torch.cuda.empty_cache()
+                continue
             if number:
                 seconds[name].append(time.perf_counter() - start)
     return seconds, peaks
@@ -102,6 +107,11 @@ def main():
     for tokens in map(int, options.tokens.split(",")):
         seconds, peaks = steps(options, model, optimizer, tokens)
         for name, times in seconds.items():
+            if not times:
+                print(
+                    json.dumps({"implementation": name, "tokens": tokens, "error": "out of memory"})
+                )
+                continue
             median = sorted(times)[len(times) // 2]
             peak = peaks.get(name)
             line = {
