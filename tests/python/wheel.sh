@@ -16,7 +16,7 @@ trap 'rm -rf "$scratch"' EXIT
 "$python" -m venv "$scratch/venv"
 site=$("$scratch/venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')
 "$python" -c 'import site; print("\n".join(site.getsitepackages()))' >"$site/underneath.pth"
-export PATH="$scratch/venv/bin:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1 HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES=
+export PATH="$scratch/venv/bin:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1 HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES=
 command -v ccache >/dev/null && export CMAKE_CXX_COMPILER_LAUNCHER=ccache
 unset MOESMITH_LIBRARY PYTHONPATH
 
