@@ -31,6 +31,7 @@ std::string usage() {
 
 std::string command_help(const Command& command) {
   std::string out = str(command.summary, "\n\nUsage: moesmith ", command.name);
+  out += command.subject.empty() ? "" : str(" ", command.subject);
   out += command.takes_keys ? (command.needs_config ? " CONFIG.yml" : " [CONFIG.yml]") : "";
   out += command.options.empty() ? "" : " [options]";
   out += command.takes_keys ? " [--key value ...]\n" : "\n";
@@ -111,9 +112,9 @@ int exit_code(ErrorCode code) {
 }  // namespace
 
 const std::vector<Command>& commands() {
-  static const std::vector<Command> table = {train_command(),      inference_command(),
-                                             merge_lora_command(), validate_command(),
-                                             explain_command(),    doctor_command()};
+  static const std::vector<Command> table = {
+      train_command(),   inference_command(), merge_lora_command(), validate_command(),
+      explain_command(), doctor_command(),    bench_command()};
   return table;
 }
 

@@ -22,6 +22,7 @@ struct Command {
   bool takes_keys;  // the configuration's keys are flags of it
   std::vector<Option> options;
   int (*run)(const Arguments&);
+  std::string_view subject = {};  // the one word that it takes in place of a configuration
 };
 
 const std::vector<Command>& commands();
@@ -33,6 +34,7 @@ Command merge_lora_command();
 Command validate_command();
 Command explain_command();
 Command doctor_command();
+Command bench_command();
 
 // The configuration with the flags over it; its notices go to stderr, one line each.
 config::Config read_config(const Arguments& arguments, config::Purpose purpose);
