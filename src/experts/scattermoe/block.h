@@ -55,8 +55,8 @@ struct Strip {
   std::int64_t end() const { return at + round_up(num_cols, kColumnGrain); }
 };
 
-// Where a term's B lies packed already (packed.h): words [w, w + n) of its columns are the n * 4 *
-// columns bytes at base + 4 (w all_columns + first_column n), panel after panel.
+// Where a term's B lies packed already (weight_terms.h): words [w, w + n) of its columns are the
+// n * 4 * columns bytes at base + 4 (w all_columns + first_column n), panel after panel.
 struct PackedB {
   const char* base = nullptr;  // nullptr: it does not
   std::int64_t all_columns = 0, first_column = 0;

@@ -85,22 +85,31 @@ void WeightTerms::add_h(Block& block,
   term.packed = packed_at(layout_.h, expert, 0, i_block * columns_for(!request_.transposed));
 }
 
+void WeightTerms::add(Block& block,
+                      const RowSource& rows,
+                      std::int64_t k,
+                      const kernels::gemm::Operand& b,
+                      std::int64_t first,
+                      std::int64_t n,
+                      const PackedB& packed) const {
+  Term& term = block.add(rows, k);
+  add_strip(term, from_column(b, first), n, 0);
+  term.is_weight = true;
+  term.packed = packed;
+}
+
 void WeightTerms::add_down(
     Block& block, const RowSource& a, std::int64_t expert, std::int64_t c0, std::int64_t n) const {
   const WeightPart part = down_part(request_, weights_, expert);
-  Term& term = block.add(a, request_.inter);
-  add_strip(term, from_column(forward_operand(part, request_.weight_dtype), c0), n, 0);
-  term.is_weight = true;
-  term.packed = packed_at(layout_.down, expert, 0, c0);
+  add(block, a, request_.inter, forward_operand(part, request_.weight_dtype), c0, n,
+      packed_at(layout_.down, expert, 0, c0));
 }
 
 void WeightTerms::add_d_a(
     Block& block, const RowSource& dy, std::int64_t expert, std::int64_t i0, std::int64_t n) const {
   const WeightPart part = down_part(request_, weights_, expert);
-  Term& term = block.add(dy, request_.hidden);
-  add_strip(term, from_column(backward_operand(part, request_.weight_dtype), i0), n, 0);
-  term.is_weight = true;
-  term.packed = packed_at(layout_.d_a, expert, 0, i0);
+  add(block, dy, request_.hidden, backward_operand(part, request_.weight_dtype), i0, n,
+      packed_at(layout_.d_a, expert, 0, i0));
 }
 
 void WeightTerms::add_d_hidden(Block& block,
@@ -111,11 +120,9 @@ void WeightTerms::add_d_hidden(Block& block,
   std::int64_t words_before = 0;
   for (const WeightPart& part : gate_up_parts(request_, weights_, expert)) {
     RowSource rows = d_h;
-    rows.base = advance(d_h.base, d_h.dtype, part.first);
-    Term& term = block.add(rows, part.rows);
-    add_strip(term, from_column(backward_operand(part, request_.weight_dtype), c0), n, 0);
-    term.is_weight = true;
-    term.packed = packed_at(layout_.d_hidden, expert, words_before, c0);
+    if (rows.base != nullptr) rows.base = advance(d_h.base, d_h.dtype, part.first);
+    add(block, rows, part.rows, backward_operand(part, request_.weight_dtype), c0, n,
+        packed_at(layout_.d_hidden, expert, words_before, c0));
     words_before += words_of(tile_, part.rows);
   }
 }

@@ -55,7 +55,7 @@ struct PackedLayout {
 
 class WeightTerms {
  public:
-  // `packed`: a buffer filled by pack_weights(), or nullptr.
+  // `packed`: a buffer filled by pack_weights(); looked at with packed_weights only.
   WeightTerms(const ExpertsRequest& request,
               const ExpertsWeights& weights,
               const kernels::cpu::Tile& tile,
@@ -63,7 +63,7 @@ class WeightTerms {
       : request_(request),
         weights_(weights),
         tile_(tile),
-        packed_(packed),
+        packed_(request.packed_weights ? packed : nullptr),
         layout_(request, tile) {}
 
   // Each adds to a block of rows of one expert:
@@ -86,6 +86,14 @@ class WeightTerms {
                     std::int64_t n) const;
 
  private:
+  // rows B for the columns of `b` from `first` on.
+  void add(Block& block,
+           const RowSource& rows,
+           std::int64_t k,
+           const kernels::gemm::Operand& b,
+           std::int64_t first,
+           std::int64_t n,
+           const PackedB& packed) const;
   PackedB packed_at(const PackedLayout::Product& product,
                     std::int64_t expert,
                     std::int64_t words_before,
