@@ -23,6 +23,13 @@ from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 import moesmith
 
 
+def versions():
+    return (
+        f"moesmith {moesmith.__version__}, transformers {transformers.__version__}, "
+        f"peft {peft.__version__}, torch {torch.__version__}"
+    )
+
+
 def make_model(options):
     config = Qwen3MoeConfig(
         vocab_size=options.vocabulary,
@@ -87,17 +94,23 @@ def steps(options, model, optimizer, tokens):
     return seconds, peaks
 
 
-def main():
+def parse(description, implementation, device):
+    """The command line, with these defaults; step_breakdown.py has the same."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--implementation", default="eager,grouped_mm,moesmith", help="a list")
+    parser.add_argument("--implementation", default=implementation, help="a list, as in a,b")
     parser.add_argument("--tokens", default="1024", help="a list, as in a,b")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--device", default=device, choices=("cpu", "cuda"))
     for name, value in (("layers", 4), ("vocabulary", 4096), ("checkpointing", 0), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
     options.implementation = options.implementation.split(",")
+    return options
+
+
+def main():
+    options = parse(__doc__, "eager,grouped_mm,moesmith", "cpu")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
     moesmith.register()
@@ -128,8 +141,7 @@ def main():
                 "best_s": round(min(times), 4),
                 "tokens_per_s": round(tokens / median, 1),
                 "peak_mib": None if peak is None else round(peak),
-                "versions": f"moesmith {moesmith.__version__}, transformers "
-                f"{transformers.__version__}, peft {peft.__version__}, torch {torch.__version__}",
+                "versions": versions(),
             }
             print(json.dumps(line), flush=True)
 

@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct, an enumerator or a function changes. */
-#define MOESMITH_ABI_VERSION 1
+#define MOESMITH_ABI_VERSION 2
 
 typedef enum moesmith_status {
   MOESMITH_OK = 0,
@@ -79,6 +79,8 @@ typedef struct moesmith_request {
   int32_t gate_up_layout;
   int32_t transposed, gate_up_bias, down_bias, aligned_weights; /* each 0 or 1 */
   int32_t recompute_h, double_sums;
+  int32_t packed_weights; /* calls read what moesmith_pack made */
+  int32_t reserved;
   moesmith_activation activation;
   moesmith_lora gate_up_lora, down_lora;
   moesmith_gradient d_hidden, d_top_k_weights, d_gate_up, d_down, d_gate_up_bias, d_down_bias;
@@ -100,6 +102,8 @@ typedef struct moesmith_inputs {
   moesmith_projection gate_up, up, down; /* up: MOESMITH_SEPARATE only */
   const void *gate_up_bias, *down_bias;
   const void *gate_up_a, *gate_up_b, *down_a, *down_b;
+  const void* packed; /* what moesmith_pack filled; NULL where moesmith_plan_packed_bytes is 0 */
+  int64_t packed_bytes;
 } moesmith_inputs;
 
 typedef struct moesmith_forward_args {
@@ -122,6 +126,14 @@ typedef struct moesmith_backward_args {
   void *d_hidden, *d_top_k_weights, *d_gate_up, *d_down, *d_gate_up_bias, *d_down_bias;
   void *d_gate_up_a, *d_gate_up_b, *d_down_a, *d_down_b;
 } moesmith_backward_args;
+
+typedef struct moesmith_pack_args {
+  uint32_t struct_bytes;
+  uint32_t reserved;
+  moesmith_projection gate_up, up, down;
+  void* packed; /* 64-byte alignment is best */
+  int64_t packed_bytes;
+} moesmith_pack_args;
 
 typedef struct moesmith_sizes {
   uint32_t struct_bytes;
@@ -157,6 +169,15 @@ MOESMITH_C_API moesmith_status moesmith_plan_sizes(const moesmith_plan* plan,
                                                    int64_t num_tokens,
                                                    int32_t num_threads,
                                                    moesmith_sizes* sizes);
+
+/* Bytes of the copies of frozen weights that calls of a plan with packed_weights read; 0 without,
+ * and for an implementation that has none. A plan that wants fewer gradients, else of the same
+ * request, reads the copies made for one that wants more. */
+MOESMITH_C_API int64_t moesmith_plan_packed_bytes(const moesmith_plan* plan);
+/* Fills args->packed from the weights; calls then no longer read gate_up, up and down. */
+MOESMITH_C_API moesmith_status moesmith_pack(const moesmith_plan* plan,
+                                             const moesmith_pack_args* args,
+                                             moesmith_pool* pool);
 
 MOESMITH_C_API moesmith_status moesmith_forward(const moesmith_plan* plan,
                                                 const moesmith_forward_args* args,

@@ -16,6 +16,7 @@ from ._library import (
     has_cuda,
     version,
 )
+from ._packed import PackedWeights, pack_experts
 from ._plans import release_scratch
 from ._register import register
 from ._report import report
@@ -28,9 +29,11 @@ __all__ = [
     "Layer",
     "MoesmithError",
     "OutOfMemoryError",
+    "PackedWeights",
     "UnsupportedError",
     "experts",
     "has_cuda",
+    "pack_experts",
     "register",
     "release_scratch",
     "report",

@@ -14,16 +14,14 @@ from . import _private, _recognise
 from ._functional import experts
 from ._layer import Layer
 from ._library import UnsupportedError
+from ._packed import PackedWeights
 
 # An attribute of the module while a call runs: {parameter: Adapter}, set by PEFT's wrappers.
 ADAPTERS = "_moesmith_adapters"
-_LAYER, _SETTINGS = "_moesmith_layer", "_moesmith_settings"  # attributes of the module
+# Further attributes of the module.
+_LAYER, _SETTINGS, _PACKS = "_moesmith_layer", "_moesmith_settings", "_moesmith_packs"
 
 
-@torch.compiler.disable(
-    reason="an experts module is worked out at its first call: before compiling with "
-    "fullgraph=True call moesmith.report(model), which does it for all"
-)
 def resolve(module, implementation: str) -> Layer:
     """The module's Layer, worked out once and remembered as long as the module's settings stay.
     Raises UnsupportedError for a gate that the kernels do not have."""
@@ -41,11 +39,15 @@ def resolve(module, implementation: str) -> Layer:
 
 
 def _layer_of(module, implementation: str) -> Layer:
-    if torch.compiler.is_compiling():  # what is remembered becomes a constant of the graph
-        layer = getattr(module, _LAYER, None)
-        if layer is not None and layer.implementation == implementation:
-            return layer
+    if torch.compiler.is_compiling():  # worked out beside the trace, in which it is a constant
+        _private.beside_the_trace(_resolve_traced)
+        return getattr(module, _LAYER)
     return resolve(module, implementation)
+
+
+def _resolve_traced(context) -> None:
+    module = _private.value_of(context, "module")
+    resolve(module, _private.value_of(context, "implementation"))
 
 
 def _weight(module, name: str) -> torch.Tensor:
@@ -58,10 +60,17 @@ def _weight(module, name: str) -> torch.Tensor:
     return weight
 
 
+def _packs(module) -> PackedWeights:
+    packs = module.__dict__.get(_PACKS)
+    if packs is None:
+        packs = module.__dict__[_PACKS] = PackedWeights()
+    return packs
+
+
 def _experts_forward(module, implementation, hidden_states, top_k_index, top_k_weights):
     first = _recognise.weight_name(module)
     has_bias = getattr(module, "has_bias", False)
-    adapters = getattr(module, ADAPTERS, None) or {}
+    adapters = module.__dict__.get(ADAPTERS) or {}
     return experts(
         hidden_states,
         top_k_index,
@@ -73,6 +82,7 @@ def _experts_forward(module, implementation, hidden_states, top_k_index, top_k_w
         down_bias=_weight(module, "down_proj_bias") if has_bias else None,
         gate_up_lora=adapters.get(first),
         down_lora=adapters.get("down_proj"),
+        packs=None if torch.compiler.is_compiling() else _packs(module),
     )
 
 
@@ -103,8 +113,9 @@ IMPLEMENTATIONS = {"moesmith": "auto", "scattermoe": "scattermoe", "sonicmoe": "
 def runs_here(module) -> bool:
     """Whether the experts module's forward is one of these functions now."""
     name = _private.implementation_of(module)
-    if name not in FUNCTIONS:
+    function = FUNCTIONS.get(name)
+    if function is None:
         return False
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-    return name in ALL_EXPERTS_FUNCTIONS and ALL_EXPERTS_FUNCTIONS[name] is FUNCTIONS[name]
+    return ALL_EXPERTS_FUNCTIONS.get(name) is function

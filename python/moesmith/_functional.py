@@ -11,6 +11,7 @@ from torch import Tensor
 from . import _ops
 from ._layer import Layer
 from ._library import InvalidInputError
+from ._packed import PackedWeights
 from ._plans import Tensors, inter_size
 
 try:
@@ -42,21 +43,22 @@ def _refuse(what: str, got, expected):
 
 
 def _check_shape(what: str, tensor: Tensor | None, *shape: int) -> None:
-    if tensor is not None and tuple(tensor.shape) != shape:
+    if tensor is not None and tensor.shape != shape:
         _refuse(what, list(tensor.shape), list(shape))
 
 
 def _check_weight(what: str, weight: Tensor) -> None:
     if weight.dim() != 3:
         _refuse(what, list(weight.shape), "three dimensions, the first over experts")
-    if weight.shape[-1] > 1 and weight.stride(-1) != 1:
+    (_, rows, columns), (_, row_stride, stride) = weight.shape, weight.stride()
+    if columns > 1 and stride != 1:
         _refuse(
             what,
-            f"a last dimension of stride {weight.stride(-1)}",
+            f"a last dimension of stride {stride}",
             "1: call .contiguous() on the parameter once, after loading",
         )
-    if weight.shape[-2] > 1 and weight.stride(-2) < weight.shape[-1]:
-        _refuse(what, f"rows of stride {weight.stride(-2)}", f"at least {weight.shape[-1]}")
+    if rows > 1 and row_stride < columns:
+        _refuse(what, f"rows of stride {row_stride}", f"at least {columns}")
 
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:
@@ -96,13 +98,15 @@ def experts(
     down_bias: Tensor | None = None,
     gate_up_lora: Adapter | None = None,
     down_lora: Adapter | None = None,
+    packs: PackedWeights | None = None,
 ) -> Tensor:
     """The weighted sum of each token's experts, [T, H] in the dtype of hidden_states.
 
     hidden_states [T, H] bfloat16 or float32, top_k_index [T, K] of integers, top_k_weights [T, K].
     A slot whose index lies outside [0, E) adds nothing and its gradients are exactly 0. Weights are
     [E, 2I, H] and [E, H, I] (`Layer` says which way round), biases [E, 2I] and [E, H]; they are
-    read where they lie, in float32 or bfloat16. Under autocast it computes in autocast's dtype.
+    read where they lie, in float32 or bfloat16; on the CPU, where they are frozen, from the copies
+    in `packs` (one object for each layer). Under autocast it computes in autocast's dtype.
     Differentiable in everything but the index; gradients of gradients are refused. Raises
     InvalidInputError naming the argument, or UnsupportedError when no implementation takes it.
     """
@@ -126,8 +130,9 @@ def experts(
     _check_shape("top_k_weights", top_k_weights, num_tokens, top_k_index.shape[1])
     _check_shape("gate_up_bias", gate_up_bias, num_experts, width)
     _check_shape("down_bias", down_bias, num_experts, hidden)
+    device = hidden_states.device
     for tensor in (top_k_index, top_k_weights, gate_up, down):
-        if tensor.device != hidden_states.device:
+        if tensor.device != device:
             _refuse(
                 "tensors", tensor.device, f"the device of hidden_states, {hidden_states.device}"
             )
@@ -153,4 +158,4 @@ def experts(
         a2,
         b2,
     )
-    return _ops.experts(tensors, layer.text, (s1, s2)).to(hidden_states.dtype)
+    return _ops.experts(tensors, layer.text, (s1, s2), packs).to(hidden_states.dtype)

@@ -12,7 +12,7 @@ import os
 import pathlib
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint32, c_void_p
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 CPU, CUDA = 0, 1
 F32, BF16, F64, I64, I32 = 0, 1, 2, 10, 11
@@ -101,6 +101,8 @@ class Request(ctypes.Structure):
         ("aligned_weights", c_int32),
         ("recompute_h", c_int32),
         ("double_sums", c_int32),
+        ("packed_weights", c_int32),
+        ("reserved", c_int32),
         ("activation", Activation),
         ("gate_up_lora", Lora),
         ("down_lora", Lora),
@@ -132,6 +134,20 @@ class Inputs(ctypes.Structure):
         ("gate_up_b", c_void_p),
         ("down_a", c_void_p),
         ("down_b", c_void_p),
+        ("packed", c_void_p),
+        ("packed_bytes", c_int64),
+    ]
+
+
+class PackArgs(ctypes.Structure):
+    _fields_ = [
+        ("struct_bytes", c_uint32),
+        ("reserved", c_uint32),
+        ("gate_up", Projection),
+        ("up", Projection),
+        ("down", Projection),
+        ("packed", c_void_p),
+        ("packed_bytes", c_int64),
     ]
 
 
@@ -210,6 +226,8 @@ def _load() -> ctypes.CDLL:
         "moesmith_plan_implementation": (c_char_p, [c_void_p]),
         "moesmith_plan_text": (c_char_p, [c_void_p]),
         "moesmith_plan_sizes": (c_int32, [c_void_p, c_int64, c_int32, POINTER(Sizes)]),
+        "moesmith_plan_packed_bytes": (c_int64, [c_void_p]),
+        "moesmith_pack": (c_int32, [c_void_p, POINTER(PackArgs), c_void_p]),
         "moesmith_forward": (c_int32, [c_void_p, POINTER(ForwardArgs), c_void_p]),
         "moesmith_backward": (c_int32, [c_void_p, POINTER(BackwardArgs), c_void_p]),
         "moesmith_forward_cuda": (c_int32, [c_void_p, POINTER(ForwardArgs), c_int32, c_void_p]),
@@ -266,6 +284,8 @@ class Plan:
         check(lib.moesmith_plan_create(ctypes.byref(request), ctypes.byref(self.handle)))
         self.implementation = lib.moesmith_plan_implementation(self.handle).decode()
         self.text = lib.moesmith_plan_text(self.handle).decode()
+        self.packed_bytes = lib.moesmith_plan_packed_bytes(self.handle)
+        self._sizes: dict[tuple[int, int], tuple[int, int, int]] = {}
 
     def __del__(self):
         if self.handle:
@@ -273,6 +293,14 @@ class Plan:
 
     def sizes(self, num_tokens: int, num_threads: int) -> tuple[int, int, int]:
         """Bytes of (saved, forward scratch, backward scratch) for calls of up to num_tokens."""
-        sizes = sized(Sizes)
-        check(lib.moesmith_plan_sizes(self.handle, num_tokens, num_threads, ctypes.byref(sizes)))
-        return sizes.saved_bytes, sizes.forward_scratch_bytes, sizes.backward_scratch_bytes
+        known = self._sizes.get((num_tokens, num_threads))
+        if known is None:
+            sizes = sized(Sizes)
+            check(
+                lib.moesmith_plan_sizes(self.handle, num_tokens, num_threads, ctypes.byref(sizes))
+            )
+            known = sizes.saved_bytes, sizes.forward_scratch_bytes, sizes.backward_scratch_bytes
+            if len(self._sizes) >= 1024:  # every length of a sequence once: start again
+                self._sizes.clear()
+            self._sizes[num_tokens, num_threads] = known
+        return known

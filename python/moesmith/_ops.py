@@ -1,68 +1,153 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two custom operators, forward and backward, and the one way in: `experts`.
+"""The layer as autograd sees it, and the one way in: `experts`.
 
-For torch.compile both are opaque; they have fake implementations and one autograd formula. What
-backward needs is one uint8 tensor; under no_grad it is empty. Gradients of gradients are refused.
+torch.compile sees two custom operators, forward and backward, opaque, with fake implementations and
+one autograd formula; elsewhere an autograd function does the same. What backward needs is one uint8
+tensor; under no_grad it is empty. Gradients of gradients are refused.
 """
 
 from __future__ import annotations
 
-from typing import Optional
+import ctypes
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
 from . import _library as c
 from ._layer import Layer
+from ._packed import PackedWeights
 from ._plans import Tensors, inter_size, lora_rank, plan_of, pool_holder, saved_bound, scratch
 
 _NUM_TENSORS = len(Tensors._fields)
+_PLACES = (0, *range(2, _NUM_TENSORS))  # of what may want a gradient: `index` may not
+_NO_PROJECTION = (None, None, 0, 0)
+_FORWARD_BYTES, _BACKWARD_BYTES = ctypes.sizeof(c.ForwardArgs), ctypes.sizeof(c.BackwardArgs)
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+_CONTIGUOUS = tuple(name not in ("gate_up", "down") for name in Tensors._fields)
 
 
 def _dense(tensors: Tensors) -> Tensors:
     """Contiguous, except for the weights, which are read where they lie."""
+    if all(t is None or not c_ or t.is_contiguous() for t, c_ in zip(tensors, _CONTIGUOUS)):
+        return tensors
     return Tensors(
-        *[
-            t if t is None or name in ("gate_up", "down") else t.contiguous()
-            for name, t in zip(Tensors._fields, tensors)
-        ]
+        *[t if t is None or not c_ else t.contiguous() for t, c_ in zip(tensors, _CONTIGUOUS)]
     )
 
 
-def _inputs(tensors: Tensors) -> c.Inputs:
-    t = tensors
-    return c.Inputs(
-        num_tokens=t.hidden.shape[0],
-        hidden=t.hidden.data_ptr(),
-        top_k_index=t.index.data_ptr(),
-        top_k_weights=t.route_weights.data_ptr(),
-        gate_up=c.Projection(t.gate_up.data_ptr(), None, t.gate_up.stride(0), t.gate_up.stride(1)),
-        down=c.Projection(t.down.data_ptr(), None, t.down.stride(0), t.down.stride(1)),
-        gate_up_bias=_address(t.gate_up_bias),
-        down_bias=_address(t.down_bias),
-        gate_up_a=_address(t.gate_up_a),
-        gate_up_b=_address(t.gate_up_b),
-        down_a=_address(t.down_a),
-        down_b=_address(t.down_b),
+def _projection(weight: Tensor) -> tuple:
+    return weight.data_ptr(), None, weight.stride(0), weight.stride(1)
+
+
+def _inputs(t: Tensors, packed: Tensor | None) -> tuple:
+    """The fields of c.Inputs in their order; ctypes fills nested structs from tuples."""
+    addresses = [None if one is None else one.data_ptr() for one in t[5:]]
+    return (
+        t[0].shape[0],
+        t[0].data_ptr(),
+        t[1].data_ptr(),
+        t[2].data_ptr(),
+        _projection(t[3]),
+        _NO_PROJECTION,
+        _projection(t[4]),
+        *addresses,
+        None if packed is None else packed.data_ptr(),
+        0 if packed is None else packed.numel(),
     )
 
 
-def _call(name: str, plan: c.Plan, args, device: torch.device) -> None:
+def _call(cpu_function, cuda_function, plan: c.Plan, args, device: torch.device) -> None:
     """Runs one C function on the process's threads, or on the device's current stream."""
     if device.type == "cpu":
-        status = getattr(c.lib, name)(plan.handle, args, pool_holder.get().handle)
+        status = cpu_function(plan.handle, args, pool_holder.get().handle)
     else:
         stream = torch.cuda.current_stream(device).cuda_stream
-        status = getattr(c.lib, name + "_cuda")(plan.handle, args, device.index, stream)
-    c.check(status)
+        status = cuda_function(plan.handle, args, device.index, stream)
+    if status:
+        c.check(status)
 
 
 def _num_threads(device: torch.device) -> int:
     return pool_holder.get().num_threads if device.type == "cpu" else 1
+
+
+class Call(NamedTuple):
+    """What a call is besides its tensors."""
+
+    layer: str  # Layer.text
+    gate_up_scale: float
+    down_scale: float
+    wanted: int  # bit i asks for the i-th gradient of _library.GRADIENTS
+
+
+def _plan(tensors: Tensors, call: Call, packed: Tensor | None) -> c.Plan:
+    return plan_of(tensors, call.layer, call[1:3], call.wanted, packed is not None)
+
+
+def _run_forward(
+    tensors: Tensors, call: Call, packed: Tensor | None, saved_bytes: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """(y, what backward needs: saved_bytes of it, or as many as the plan says)."""
+    tensors = _dense(tensors)
+    hidden, device = tensors.hidden, tensors.hidden.device
+    plan = _plan(tensors, call, packed)
+    needed, scratch_bytes, _ = plan.sizes(hidden.shape[0], _num_threads(device))
+    if saved_bytes is None:
+        saved_bytes = needed
+    elif needed > saved_bytes:
+        raise c.MoesmithError(
+            f"moesmith: {plan.text}: saves {needed} bytes, expected at most {saved_bytes}"
+        )
+    output = torch.empty(hidden.shape, dtype=hidden.dtype, device=device)
+    saved = torch.empty(saved_bytes, dtype=torch.uint8, device=device)
+    work = scratch(scratch_bytes, device)
+    args = c.ForwardArgs(
+        _FORWARD_BYTES,
+        0,
+        _inputs(tensors, packed),
+        output.data_ptr(),
+        saved.data_ptr(),
+        work.data_ptr(),
+        saved_bytes,
+        work.numel(),
+    )
+    _call(c.lib.moesmith_forward, c.lib.moesmith_forward_cuda, plan, args, device)
+    return output, saved
+
+
+def _run_backward(
+    d_output: Tensor, saved: Tensor, given: Tensors, call: Call, packed: Tensor | None
+) -> list[Tensor]:
+    """The wanted gradients in the order of _library.GRADIENTS, each dense and like its tensor."""
+    tensors = _dense(given)
+    hidden, device = tensors.hidden, tensors.hidden.device
+    plan = _plan(tensors, call, packed)
+    _, _, scratch_bytes = plan.sizes(hidden.shape[0], _num_threads(device))
+    d_output = d_output.to(hidden.dtype).contiguous()
+    gradients, addresses, wanted = [], [], call.wanted
+    for bit, tensor in enumerate(given.differentiable()):
+        if wanted >> bit & 1:
+            gradients.append(torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
+            addresses.append(gradients[-1].data_ptr())
+        else:
+            addresses.append(None)
+    work = scratch(scratch_bytes, device)
+    args = c.BackwardArgs(
+        _BACKWARD_BYTES,
+        0,
+        _inputs(tensors, packed),
+        d_output.data_ptr(),
+        saved.data_ptr(),
+        work.data_ptr(),
+        saved.numel(),
+        work.numel(),
+        *addresses,
+    )
+    _call(c.lib.moesmith_backward, c.lib.moesmith_backward_cuda, plan, args, device)
+    return gradients
 
 
 def _saved_bytes(tensors: Tensors, layer_text: str, wanted: int):
@@ -73,6 +158,9 @@ def _saved_bytes(tensors: Tensors, layer_text: str, wanted: int):
     return saved_bound(
         t.hidden.shape[0], t.index.shape[1], width, ranks, t.hidden.element_size(), wanted
     )
+
+
+# For torch.compile ------------------------------------------------------------------------------
 
 
 @torch.library.custom_op("moesmith::experts_forward", mutates_args=())
@@ -95,38 +183,21 @@ def experts_forward(
 ) -> tuple[Tensor, Tensor]:
     """(y [T, H] in hidden's dtype, what backward needs as uint8); shapes as in Tensors. Bit i of
     `wanted` asks for the i-th gradient of _library.GRADIENTS."""
-    tensors = _dense(
-        Tensors(
-            hidden,
-            index,
-            route_weights,
-            gate_up,
-            down,
-            gate_up_bias,
-            down_bias,
-            gate_up_a,
-            gate_up_b,
-            down_a,
-            down_b,
-        )
+    tensors = Tensors(
+        hidden,
+        index,
+        route_weights,
+        gate_up,
+        down,
+        gate_up_bias,
+        down_bias,
+        gate_up_a,
+        gate_up_b,
+        down_a,
+        down_b,
     )
-    device, num_tokens = hidden.device, hidden.shape[0]
-    plan = plan_of(tensors, layer, (gate_up_scale, down_scale), wanted)
-    saved_bytes, scratch_bytes, _ = plan.sizes(num_tokens, _num_threads(device))
-    bound = _saved_bytes(tensors, layer, wanted)
-    if saved_bytes > bound:
-        raise c.MoesmithError(
-            f"moesmith: {plan.text}: saves {saved_bytes} bytes, expected at most {bound}"
-        )
-    output = torch.empty(hidden.shape, dtype=hidden.dtype, device=device)
-    saved = torch.empty(bound, dtype=torch.uint8, device=device)
-    work = scratch(scratch_bytes, device)
-    args = c.sized(c.ForwardArgs)
-    args.inputs, args.output = _inputs(tensors), output.data_ptr()
-    args.saved, args.saved_bytes = saved.data_ptr(), bound
-    args.scratch, args.scratch_bytes = work.data_ptr(), work.numel()
-    _call("moesmith_forward", plan, args, device)
-    return output, saved
+    call = Call(layer, gate_up_scale, down_scale, wanted)
+    return _run_forward(tensors, call, None, _saved_bytes(tensors, layer, wanted))
 
 
 @experts_forward.register_fake
@@ -157,8 +228,8 @@ def experts_backward(
     down_scale: float,
     wanted: int,
 ) -> list[Tensor]:
-    """The wanted gradients in the order of _library.GRADIENTS, each dense and like its tensor.
-    `saved` is what experts_forward returned for the same arguments; it is not changed."""
+    """As _run_backward. `saved` is what experts_forward returned for the same arguments; it is not
+    changed."""
     given = Tensors(
         hidden,
         index,
@@ -172,22 +243,8 @@ def experts_backward(
         down_a,
         down_b,
     )
-    tensors, device = _dense(given), hidden.device
-    plan = plan_of(tensors, layer, (gate_up_scale, down_scale), wanted)
-    _, _, scratch_bytes = plan.sizes(hidden.shape[0], _num_threads(device))
-    d_output = d_output.to(hidden.dtype).contiguous()
-    work = scratch(scratch_bytes, device)
-    args = c.sized(c.BackwardArgs)
-    args.inputs, args.d_output = _inputs(tensors), d_output.data_ptr()
-    args.saved, args.saved_bytes = saved.data_ptr(), saved.numel()
-    args.scratch, args.scratch_bytes = work.data_ptr(), work.numel()
-    gradients = []
-    for bit, (name, tensor) in enumerate(zip(c.GRADIENTS, given.differentiable())):
-        if wanted >> bit & 1:
-            gradients.append(torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
-            setattr(args, name, gradients[-1].data_ptr())
-    _call("moesmith_backward", plan, args, device)
-    return gradients
+    call = Call(layer, gate_up_scale, down_scale, wanted)
+    return _run_backward(d_output, saved, given, call, None)
 
 
 @experts_backward.register_fake
@@ -200,24 +257,29 @@ def _(d_output, saved, *rest):
     ]
 
 
+def _in_places(gradients: list[Tensor], wanted: int) -> list[Tensor | None]:
+    """One for each of Tensors, None where none is wanted."""
+    result: list[Tensor | None] = [None] * _NUM_TENSORS
+    rest = iter(gradients)
+    for bit, place in enumerate(_PLACES):
+        if wanted >> bit & 1:
+            result[place] = next(rest)
+    return result
+
+
 def _setup_context(ctx, inputs, output):
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(output[1], *inputs[:_NUM_TENSORS])
-    ctx.settings = inputs[_NUM_TENSORS:]
+    ctx.call = Call(*inputs[_NUM_TENSORS:])
 
 
 def _backward(ctx, d_output, _d_saved):
     saved, *tensors = ctx.saved_tensors
-    wanted = ctx.settings[-1]
-    result: list[Tensor | None] = [None] * (_NUM_TENSORS + len(ctx.settings))
+    nothing = [None] * len(ctx.call)
     if d_output is None:
-        return tuple(result)
-    gradients = iter(experts_backward(d_output, saved, *tensors, *ctx.settings))
-    places = (0, *range(2, _NUM_TENSORS))  # `index` has no gradient
-    for bit, place in enumerate(places):
-        if wanted >> bit & 1:
-            result[place] = next(gradients)
-    return tuple(result)
+        return (*[None] * _NUM_TENSORS, *nothing)
+    gradients = experts_backward(d_output, saved, *tensors, *ctx.call)
+    return (*_in_places(gradients, ctx.call.wanted), *nothing)
 
 
 experts_forward.register_autograd(_backward, setup_context=_setup_context)
@@ -233,7 +295,45 @@ def _refuse_double_backward(ctx, *_gradients):
 experts_backward.register_autograd(_refuse_double_backward)
 
 
-def experts(tensors: Tensors, layer_text: str, scales: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+# Everywhere else ---------------------------------------------------------------------------------
+
+
+class _Experts(torch.autograd.Function):
+    """The same without the operators: their machinery takes the host a millisecond a call, which a
+    GPU that has computed the layer by then would wait for."""
+
+    @staticmethod
+    def forward(ctx, call: Call, packed: Tensor | None, *tensors: Tensor | None) -> Tensor:
+        given = Tensors(*tensors)
+        output, saved = _run_forward(given, call, packed)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(saved, *tensors)
+        ctx.call, ctx.packed = call, packed
+        return output
+
+    @staticmethod
+    def backward(ctx, d_output):
+        saved, *tensors = ctx.saved_tensors
+        if d_output is None:
+            return (None,) * (2 + _NUM_TENSORS)
+        if torch.is_grad_enabled():  # create_graph: results that refuse to be differentiated
+            gradients = experts_backward(d_output, saved, *tensors, *ctx.call)
+        else:
+            gradients = _run_backward(d_output, saved, Tensors(*tensors), ctx.call, ctx.packed)
+        return (None, None, *_in_places(gradients, ctx.call.wanted))
+
+
+def _opaque(tensors: Tensors) -> bool:
+    """Whether something looks at operators: a compiler, or tensors without memory of their own."""
+    return torch.compiler.is_compiling() or type(tensors.hidden) not in _PLAIN
+
+
+def experts(
+    tensors: Tensors,
+    layer_text: str,
+    scales: tuple[float, float] = (1.0, 1.0),
+    packs: PackedWeights | None = None,
+) -> Tensor:
     """y [T, H] = sum over k of w[t,k] * E_{index[t,k]}(x[t]), differentiable in all but the index.
 
     Tensors must have the dtypes and shapes that `moesmith.experts` brings them to. Gradients are
@@ -244,4 +344,11 @@ def experts(tensors: Tensors, layer_text: str, scales: tuple[float, float] = (1.
         for bit, tensor in enumerate(tensors.differentiable()):
             if tensor is not None and tensor.requires_grad:
                 wanted |= 1 << bit
-    return experts_forward(*tensors, layer_text, *scales, wanted)[0]
+    if _opaque(tensors):
+        return experts_forward(*tensors, layer_text, *scales, wanted)[0]
+    call, packed = Call(layer_text, *scales, wanted), None
+    if packs is not None:
+        packed = packs.of(tensors, layer_text, scales, wanted)
+    if not wanted:
+        return _run_forward(tensors, call, packed)[0]
+    return _Experts.apply(call, packed, *tensors)

@@ -25,7 +25,10 @@ _MARK = "_moesmith_stock_forward"
 def why_not_fused(wrapper) -> str | None:
     """Why a wrapper's adapter does not run inside the experts function; None when it does (which
     includes having nothing to do: disabled, merged, or no active adapter of this wrapper)."""
-    module = wrapper.get_base_layer()
+    return _why_not_fused(wrapper, wrapper.get_base_layer())
+
+
+def _why_not_fused(wrapper, module) -> str | None:
     if not runs_here(module):
         return f"experts_implementation is {_private.implementation_of(module)!r}"
     if wrapper.parameter_name not in _PARAMETERS:
@@ -49,36 +52,37 @@ def active_adapters(wrapper) -> list[str]:
     """The adapters of a wrapper that change its module's output now."""
     if wrapper.disable_adapters or wrapper.merged:
         return []
-    return [name for name in wrapper.active_adapters if name in wrapper.lora_A]
+    factors = wrapper.lora_A
+    return [name for name in wrapper.active_adapters if name in factors]
 
 
 def _adapter_of(wrapper) -> Adapter | None:
-    adapters = [
-        Adapter(
-            wrapper.lora_A[name].weight, wrapper.lora_B[name].weight, float(wrapper.scaling[name])
-        )
-        for name in active_adapters(wrapper)
-    ]
-    return _one_adapter(adapters, wrapper.num_experts) if adapters else None
+    names = active_adapters(wrapper)
+    if not names:
+        return None
+    a, b, scaling = wrapper.lora_A, wrapper.lora_B, wrapper.scaling
+    adapters = [Adapter(a[name].weight, b[name].weight, float(scaling[name])) for name in names]
+    return _one_adapter(adapters, wrapper.num_experts)
 
 
 def _fused_forward(stock, self, x, *args, **kwargs):
+    module = _private.base_of(self)
     if (
         self.disable_adapters
         or kwargs.get("adapter_names") is not None
-        or why_not_fused(self) is not None
+        or _why_not_fused(self, module) is not None
     ):
         return stock(self, x, *args, **kwargs)
     adapter = _adapter_of(self)
     if adapter is None:
         return self.base_layer(x, *args, **kwargs)
-    module = self.get_base_layer()
-    before = getattr(module, ADAPTERS, None) or {}
-    setattr(module, ADAPTERS, {**before, self.parameter_name: adapter})
+    # In the module's own __dict__: its __setattr__ looks for parameters first.
+    before = module.__dict__.get(ADAPTERS) or {}
+    module.__dict__[ADAPTERS] = {**before, self.parameter_name: adapter}
     try:
         return self.base_layer(x, *args, **kwargs)
     finally:
-        setattr(module, ADAPTERS, before)
+        module.__dict__[ADAPTERS] = before
 
 
 def too_old(release: tuple[int, ...]) -> str:

@@ -61,6 +61,7 @@ class _Key(NamedTuple):
     scales: tuple[float, float]
     lora_dtypes: tuple[torch.dtype, torch.dtype]
     wanted: int
+    packed: bool  # calls read copies of the weights
 
 
 def dtype_code(what: str, dtype: torch.dtype) -> int:
@@ -92,36 +93,42 @@ def _aligned(tensor: torch.Tensor) -> bool:
     return tensor.data_ptr() % 16 == 0 and all(s * tensor.element_size() % 16 == 0 for s in steps)
 
 
-def plan_of(tensors: Tensors, layer_text: str, scales: tuple[float, float], wanted: int) -> c.Plan:
+def plan_of(
+    tensors: Tensors,
+    layer_text: str,
+    scales: tuple[float, float],
+    wanted: int,
+    packed: bool = False,
+) -> c.Plan:
     """The plan for a call with these tensors. Raises what _library.Plan raises."""
-    layer = Layer.from_text(layer_text)
-    t, lora = tensors, torch.float32
-    num_experts = t.gate_up.shape[0]
-    return _plan(
-        _Key(
-            layer=layer_text,
-            device=t.hidden.device.index if t.hidden.is_cuda else None,
-            num_experts=num_experts,
-            top_k=t.index.shape[1],
-            hidden=t.hidden.shape[1],
-            inter=inter_size(t.gate_up, layer),
-            max_tokens=_rounded_tokens(t.hidden.shape[0]),
-            compute_dtype=t.hidden.dtype,
-            weight_dtype=t.gate_up.dtype,
-            index_dtype=t.index.dtype,
-            route_weights_dtype=t.route_weights.dtype,
-            gate_up_bias=t.gate_up_bias is not None,
-            down_bias=t.down_bias is not None,
-            aligned_weights=_aligned(t.gate_up) and _aligned(t.down),
-            ranks=(lora_rank(t.gate_up_a, num_experts), lora_rank(t.down_a, num_experts)),
-            scales=scales,
-            lora_dtypes=(
-                lora if t.gate_up_a is None else t.gate_up_a.dtype,
-                lora if t.down_a is None else t.down_a.dtype,
-            ),
-            wanted=wanted,
-        )
+    hidden, index, route_weights, gate_up, down, bias_1, bias_2, a_1, _, a_2, _ = tensors
+    num_tokens, width = hidden.shape
+    num_experts = gate_up.shape[0]
+    key = _Key(
+        layer_text,
+        hidden.device.index if hidden.is_cuda else None,
+        num_experts,
+        index.shape[1],
+        width,
+        inter_size(gate_up, Layer.from_text(layer_text)),
+        _rounded_tokens(num_tokens),
+        hidden.dtype,
+        gate_up.dtype,
+        index.dtype,
+        route_weights.dtype,
+        bias_1 is not None,
+        bias_2 is not None,
+        _aligned(gate_up) and _aligned(down),
+        (lora_rank(a_1, num_experts), lora_rank(a_2, num_experts)),
+        scales,
+        (
+            torch.float32 if a_1 is None else a_1.dtype,
+            torch.float32 if a_2 is None else a_2.dtype,
+        ),
+        wanted,
+        packed,
     )
+    return _plan(key)
 
 
 def nominal_plan(
@@ -151,6 +158,7 @@ def nominal_plan(
             scales=(1.0, 1.0),
             lora_dtypes=(torch.float32, torch.float32),
             wanted=0,
+            packed=False,
         )
     )
 
@@ -173,6 +181,7 @@ def _plan(key: _Key) -> c.Plan:
     r.transposed = layer.transposed
     r.gate_up_bias, r.down_bias = key.gate_up_bias, key.down_bias
     r.aligned_weights = key.aligned_weights
+    r.packed_weights = key.packed
     layer.fill(r.activation)
     lora_dtypes = [dtype_code("LoRA factors", dtype) for dtype in key.lora_dtypes]
     if r.compute_dtype == c.F64:  # without LoRA its dtype has no effect, but must agree

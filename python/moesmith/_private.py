@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every name of transformers, PEFT and Axolotl that is not public, and nothing else.
+"""Every name of torch, transformers, PEFT and Axolotl that is not public, and nothing else.
 
 tests/python/test_private_names.py asserts each of them, so that a release that moves one is told
 by name. All else in this package uses public names.
@@ -23,6 +23,22 @@ def release_of(package: str) -> tuple[int, ...] | None:
     return tuple(map(int, re.match(r"\d+(\.\d+)*", text)[0].split(".")[:3]))
 
 
+# torch --------------------------------------------------------------------------------------
+
+
+def beside_the_trace(function) -> None:
+    """While torch.compile traces the caller: runs function(context) as plain Python, now."""
+    from torch._dynamo.comptime import comptime
+
+    comptime(function)
+
+
+def value_of(context, name: str):
+    """The object behind a local variable of the traced function that called beside_the_trace."""
+    variable = context.get_local(name, stacklevel=1)
+    return variable._i_will_not_complain_if_bc_breaks_VariableTracker().value
+
+
 # transformers -------------------------------------------------------------------------------
 
 
@@ -37,6 +53,14 @@ def gate_of(module):
 
 
 # PEFT ---------------------------------------------------------------------------------------
+
+
+def base_of(wrapper):
+    """What wrapper.get_base_layer() gives, without its search of every level's attributes."""
+    module, kind = wrapper, param_wrapper()
+    while isinstance(module, kind):
+        module = module.base_layer
+    return module
 
 
 def param_wrapper():

@@ -78,6 +78,14 @@ T& given(T* handle, const char* what) {
   return const_cast<T&>(given(static_cast<const T*>(handle), what));
 }
 
+// That something is there is the plan's own check; its size only this interface knows.
+void check_packed(const experts::ExpertsPlan& plan, const moesmith_inputs& inputs) {
+  const std::int64_t needed = plan.packed_bytes();
+  if (inputs.packed == nullptr || inputs.packed_bytes >= needed) return;
+  throw Error(ErrorCode::kInvalidInput, str("moesmith: packed_bytes: got ", inputs.packed_bytes,
+                                            ", expected ", needed, " or more"));
+}
+
 }  // namespace
 }  // namespace moesmith::c_api
 
@@ -132,12 +140,27 @@ moesmith_status moesmith_plan_sizes(const moesmith_plan* plan,
   });
 }
 
+int64_t moesmith_plan_packed_bytes(const moesmith_plan* plan) {
+  return plan == nullptr ? 0 : plan->plan.packed_bytes();
+}
+
+moesmith_status moesmith_pack(const moesmith_plan* plan,
+                              const moesmith_pack_args* args,
+                              moesmith_pool* pool) {
+  return guarded([&] {
+    const auto& p = given(plan, "plan").plan;
+    const PackCall call(p.request(), given(args, "args"));
+    p.pack(call.weights, call.packed, given(pool, "pool").pool);
+  });
+}
+
 moesmith_status moesmith_forward(const moesmith_plan* plan,
                                  const moesmith_forward_args* args,
                                  moesmith_pool* pool) {
   return guarded([&] {
     const auto& p = given(plan, "plan").plan;
-    const ForwardCall call(p.request(), given(args, "args"));
+    check_packed(p, given(args, "args").inputs);
+    const ForwardCall call(p.request(), *args);
     p.forward(call.args, given(pool, "pool").pool);
   });
 }
@@ -147,7 +170,8 @@ moesmith_status moesmith_backward(const moesmith_plan* plan,
                                   moesmith_pool* pool) {
   return guarded([&] {
     const auto& p = given(plan, "plan").plan;
-    const BackwardCall call(p.request(), given(args, "args"));
+    check_packed(p, given(args, "args").inputs);
+    const BackwardCall call(p.request(), *args);
     p.backward(call.args, given(pool, "pool").pool);
   });
 }
@@ -158,7 +182,8 @@ moesmith_status moesmith_forward_cuda(const moesmith_plan* plan,
                                       void* stream) {
   return guarded([&] {
     const auto& p = given(plan, "plan").plan;
-    const ForwardCall call(p.request(), given(args, "args"));
+    check_packed(p, given(args, "args").inputs);
+    const ForwardCall call(p.request(), *args);
     p.forward(call.args, experts::CudaStream{.device = cuda_device, .stream = stream});
   });
 }
@@ -169,7 +194,8 @@ moesmith_status moesmith_backward_cuda(const moesmith_plan* plan,
                                        void* stream) {
   return guarded([&] {
     const auto& p = given(plan, "plan").plan;
-    const BackwardCall call(p.request(), given(args, "args"));
+    check_packed(p, given(args, "args").inputs);
+    const BackwardCall call(p.request(), *args);
     p.backward(call.args, experts::CudaStream{.device = cuda_device, .stream = stream});
   });
 }

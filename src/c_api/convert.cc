@@ -130,6 +130,20 @@ experts::ProjectionWeights to_projection(const moesmith_projection& projection,
   return {.base = base, .row_stride = projection.row_stride};
 }
 
+experts::ExpertsWeights to_weights(const moesmith_projection& gate_up,
+                                   const moesmith_projection& up,
+                                   const moesmith_projection& down,
+                                   const ExpertsRequest& request,
+                                   BasePointers& bases) {
+  experts::ExpertsWeights weights;
+  weights.gate_up = to_projection(gate_up, request, bases[0]);
+  if (request.gate_up_layout == experts::GateUpLayout::kSeparate) {
+    weights.up = to_projection(up, request, bases[1]);
+  }
+  weights.down = to_projection(down, request, bases[2]);
+  return weights;
+}
+
 experts::ExpertsInputs to_inputs(const moesmith_inputs& in,
                                  const ExpertsRequest& request,
                                  BasePointers& bases) {
@@ -137,14 +151,10 @@ experts::ExpertsInputs to_inputs(const moesmith_inputs& in,
                                 .hidden = in.hidden,
                                 .top_k_index = in.top_k_index,
                                 .top_k_weights = in.top_k_weights,
-                                .weights = {},
+                                .weights = to_weights(in.gate_up, in.up, in.down, request, bases),
+                                .packed_weights = static_cast<const std::byte*>(in.packed),
                                 .gate_up_lora = {.a = in.gate_up_a, .b = in.gate_up_b},
                                 .down_lora = {.a = in.down_a, .b = in.down_b}};
-  result.weights.gate_up = to_projection(in.gate_up, request, bases[0]);
-  if (request.gate_up_layout == experts::GateUpLayout::kSeparate) {
-    result.weights.up = to_projection(in.up, request, bases[1]);
-  }
-  result.weights.down = to_projection(in.down, request, bases[2]);
   result.weights.gate_up_bias = in.gate_up_bias;
   result.weights.down_bias = in.down_bias;
   return result;
@@ -199,7 +209,14 @@ ExpertsRequest to_request(const moesmith_request& r) {
   result.wanted = to_wanted(r);
   result.recompute_h = to_bool("recompute_h", r.recompute_h);
   result.double_sums = to_bool("double_sums", r.double_sums);
+  result.packed_weights = to_bool("packed_weights", r.packed_weights);
   return result;
+}
+
+PackCall::PackCall(const ExpertsRequest& request, const moesmith_pack_args& a) {
+  check_struct("moesmith_pack_args", a.struct_bytes, sizeof a);
+  weights = to_weights(a.gate_up, a.up, a.down, request, bases);
+  packed = to_buffer<std::byte>("packed_bytes", a.packed, a.packed_bytes);
 }
 
 ForwardCall::ForwardCall(const ExpertsRequest& request, const moesmith_forward_args& a) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "moesmith/c_api.h"
@@ -18,6 +19,17 @@ void check_struct(const char* name, std::uint32_t given, std::size_t expected);
 experts::ExpertsRequest to_request(const moesmith_request& request);
 
 using BasePointers = std::array<std::vector<const void*>, 3>;  // of gate_up, up and down
+
+// The weights to pack, and the tables of base pointers that they refer to.
+struct PackCall {
+  PackCall(const experts::ExpertsRequest& request, const moesmith_pack_args& given);
+  PackCall(const PackCall&) = delete;
+  PackCall& operator=(const PackCall&) = delete;
+
+  BasePointers bases;
+  experts::ExpertsWeights weights;
+  std::span<std::byte> packed;
+};
 
 // One call's arguments, and the tables of base pointers that they refer to.
 struct ForwardCall {

@@ -130,9 +130,33 @@ Plan make_plan(const moesmith_request& request) {
   return Plan(plan);
 }
 
-Results run_in_c(const Layer& layer) {
+// With `packed`, weights are frozen and calls read what moesmith_pack made: NaN is where they were.
+Results run_in_c(Layer layer, bool packed = false) {
   const Pool pool = make_pool(2);
-  const Plan plan = make_plan(layer.request());
+  moesmith_request request = layer.request();
+  if (packed) {
+    request.packed_weights = 1;
+    request.d_gate_up.mode = request.d_down.mode = MOESMITH_NO_GRAD;
+  }
+  const Plan plan = make_plan(request);
+  std::vector<std::byte> copies(static_cast<std::size_t>(moesmith_plan_packed_bytes(plan.get())));
+  EXPECT_EQ(copies.empty(), !packed);
+  if (packed) {
+    const moesmith_inputs in = layer.inputs();
+    const moesmith_pack_args args{.struct_bytes = sizeof args,
+                                  .reserved = 0,
+                                  .gate_up = in.gate_up,
+                                  .up = {},
+                                  .down = in.down,
+                                  .packed = copies.data(),
+                                  .packed_bytes = static_cast<std::int64_t>(copies.size())};
+    EXPECT_EQ(moesmith_pack(plan.get(), &args, pool.get()), MOESMITH_OK) << moesmith_last_error();
+    layer.gate_up.assign(layer.gate_up.size(), NAN);
+    layer.down.assign(layer.down.size(), NAN);
+  }
+  moesmith_inputs inputs = layer.inputs();
+  if (packed) inputs.packed = copies.data();
+  inputs.packed_bytes = static_cast<std::int64_t>(copies.size());
   moesmith_sizes sizes{sizeof sizes, 0, 0, 0, 0};
   EXPECT_EQ(moesmith_plan_sizes(plan.get(), kTokens, 2, &sizes), MOESMITH_OK);
   std::vector<std::byte> saved(static_cast<std::size_t>(sizes.saved_bytes));
@@ -142,7 +166,7 @@ Results run_in_c(const Layer& layer) {
   Results r;
   const moesmith_forward_args forward{.struct_bytes = sizeof forward,
                                       .reserved = 0,
-                                      .inputs = layer.inputs(),
+                                      .inputs = inputs,
                                       .output = r.y.data(),
                                       .saved = saved.data(),
                                       .scratch = scratch.data(),
@@ -152,7 +176,7 @@ Results run_in_c(const Layer& layer) {
       << moesmith_last_error();
   const moesmith_backward_args backward{.struct_bytes = sizeof backward,
                                         .reserved = 0,
-                                        .inputs = layer.inputs(),
+                                        .inputs = inputs,
                                         .d_output = layer.dy.data(),
                                         .saved = saved.data(),
                                         .scratch = scratch.data(),
@@ -236,6 +260,43 @@ TEST(c_api, gives_the_bits_of_the_cpp_functions) {
   const Results expected = run_in_cpp(layer);
   EXPECT_EQ(run_in_c(layer), expected);
   EXPECT_FALSE(std::isnan(expected.d_b2.back()));
+}
+
+TEST(c_api, packed_weights_change_no_bit) {
+  const Layer layer;
+  Results expected = run_in_c(layer);
+  const Results plain;
+  expected.d_gate_up = plain.d_gate_up;  // not asked for
+  expected.d_down = plain.d_down;
+  Results got = run_in_c(layer, true);
+  EXPECT_EQ(std::memcmp(got.d_down.data(), expected.d_down.data(), got.d_down.size() * 4), 0);
+  got.d_gate_up = got.d_down = expected.d_gate_up = expected.d_down = {};  // NaN equals nothing
+  EXPECT_EQ(got, expected);
+}
+
+TEST(c_api, refuses_copies_that_are_too_small) {
+  const Layer layer;
+  moesmith_request request = layer.request();
+  request.packed_weights = 1;
+  request.d_gate_up.mode = request.d_down.mode = MOESMITH_NO_GRAD;
+  const Plan plan = make_plan(request);
+  const Pool pool = make_pool(1);
+  std::byte one{};
+  moesmith_pack_args pack{};
+  pack.struct_bytes = sizeof pack;
+  pack.gate_up = layer.inputs().gate_up;
+  pack.down = layer.inputs().down;
+  pack.packed = &one;
+  pack.packed_bytes = 1;
+  EXPECT_EQ(moesmith_pack(plan.get(), &pack, pool.get()), MOESMITH_INVALID_INPUT);
+  EXPECT_THAT(moesmith_last_error(), HasSubstr("packed"));
+  moesmith_forward_args args{};
+  args.struct_bytes = sizeof args;
+  args.inputs = layer.inputs();
+  args.inputs.packed = &one;
+  args.inputs.packed_bytes = 1;
+  EXPECT_EQ(moesmith_forward(plan.get(), &args, pool.get()), MOESMITH_INVALID_INPUT);
+  EXPECT_THAT(moesmith_last_error(), HasSubstr("packed_bytes: got 1, expected "));
 }
 
 TEST(c_api, base_pointers_give_what_a_stride_gives) {

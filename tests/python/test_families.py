@@ -10,7 +10,6 @@ from support import (
     experts_module,
     family_configs,
     golden_folders,
-    load,
     loss_of,
     relative_error,
     tiny_model,
@@ -76,30 +75,12 @@ def test_adapters_match_peft(name, part):
 @pytest.mark.parametrize("part", ["model", "adapter", "adapter_gate_up", "adapter_down"])
 def test_matches_golden_data(folder, part):
     """Logits, loss and every gradient that transformers and PEFT wrote down once."""
-    peft = pytest.importorskip("peft")
-    from safetensors.torch import load_file
-    from transformers import AutoConfig
+    pytest.importorskip("peft")
+    import goldens
 
-    source = folder / "model"
-    options = dict(dtype=torch.float32, attn_implementation="eager")
-    model = load(
-        AutoConfig.from_pretrained(source), source, experts_implementation="moesmith", **options
-    )
-    prefix = "" if part == "model" else part + "_"
-    if part != "model":
-        model = peft.PeftModel.from_pretrained(model, folder / part, is_trainable=True).eval()
-    inputs = load_file(folder / "inputs.safetensors")
-    want = load_file(folder / f"{prefix}expected.safetensors")
-    logits, loss = loss_of(model, inputs["input_ids"], inputs["labels"])
-    loss.backward()
-    got = {"logits": logits, "loss": loss} | {
-        "grad." + name.replace(".default", ""): p.grad
-        for name, p in model.named_parameters()
-        if p.grad is not None
-    }
-    expected = {key for key in want if not key.startswith("train.")}
-    assert expected <= got.keys()
-    for key in expected:
+    want, got = goldens.golden_data(folder, part), goldens.results(folder, part, "moesmith")
+    assert want.keys() <= got.keys()
+    for key in want:
         assert_close(f"{folder.name} {part} {key}", got[key], want[key])
 
 

@@ -17,6 +17,22 @@ from support import expert_targets, experts_module, tiny_model
 PACKAGE = pathlib.Path(moesmith.__file__).parent
 
 
+def test_torch_runs_a_function_beside_the_trace():
+    seen = []
+
+    def note(context):
+        seen.append(_private.value_of(context, "thing"))
+
+    def traced(x, thing):
+        _private.beside_the_trace(note)
+        return x + thing.bias
+
+    module = torch.nn.Linear(2, 2)
+    torch.compiler.reset()
+    torch.compile(traced, backend="eager", fullgraph=True)(torch.ones(2), module)
+    assert seen == [module]
+
+
 def test_transformers_registry():
     registry = moe.ALL_EXPERTS_FUNCTIONS
     assert isinstance(registry, moe.ExpertsInterface)
@@ -46,6 +62,7 @@ def test_peft_param_wrapper():
     outer, inner = [m for m in wrapped.modules() if isinstance(m, kind)][:2]
     assert (outer.parameter_name, inner.parameter_name) == ("down_proj", "gate_up_proj")
     assert outer.base_layer is inner and outer.get_base_layer() is inner.base_layer
+    assert _private.base_of(outer) is _private.base_of(inner) is inner.base_layer
     assert outer.num_experts == 8 and outer.get_param().dim() == 3
     assert outer.active_adapters == ["default"] and not outer.merged and not outer.disable_adapters
     assert outer.r["default"] == 2 and isinstance(outer.scaling["default"], float)
