@@ -51,11 +51,8 @@ void pack_b_rows(const From* b,
       const std::int64_t num_rows = std::min(most_rows, end - o);
       for (std::int64_t i = 0; i < num_rows; ++i) {
         const From* row = b + (o + i) * rank * num_experts + e0;
-        for (std::int64_t j = 0; j < rank; ++j, row += num_experts) {
-          for (std::int64_t e = 0; e < count; ++e) {
-            tile[e][i * padded + j] = static_cast<float>(row[e]);
-          }
-        }
+        kernels::rows::ops<From>().turn(&tile[0][i * padded], kTurned, row, num_experts, rank,
+                                        count);
       }
       for (std::int64_t e = 0; e < count; ++e) {
         T* to = packed.b + ((e0 + e) * packed.out + o) * padded;
@@ -121,10 +118,9 @@ void store_b_gradient(const GradSpec& spec,
       const std::int64_t count = std::min(kExpertBlock, num_experts - e0);
       for (std::int64_t o = begin; o < end; ++o) {
         for (std::int64_t j0 = 0; j0 < rank; j0 += kLoraRankStep) {
-          for (std::int64_t e = 0; e < count; ++e) {
-            const float* from = staged + ((e0 + e) * out + o) * padded + j0;
-            for (std::int64_t j = 0; j < kLoraRankStep; ++j) tile[j][e] = from[j];
-          }
+          kernels::rows::ops<float>().turn(&tile[0][0], kExpertBlock,
+                                           staged + (e0 * out + o) * padded + j0, out * padded,
+                                           count, kLoraRankStep);
           for (std::int64_t j = j0; j < std::min(rank, j0 + kLoraRankStep); ++j) {
             store_gradient(spec, target, o * width + j * num_experts + e0, tile[j - j0], count);
           }

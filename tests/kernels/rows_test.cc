@@ -25,7 +25,8 @@ class Rows : public testing::Test {
   // Runs the case under each instruction set that this processor has.
   template <class Body>
   void each_isa(const Body& body) {
-    for (const IsaLevel level : {IsaLevel::kPortable, IsaLevel::kAvx2, IsaLevel::kAvx512}) {
+    for (const IsaLevel level :
+         {IsaLevel::kPortable, IsaLevel::kAvx2, IsaLevel::kAvx512, IsaLevel::kAvx512Bf16}) {
       if (level > detected_isa()) continue;
       set_isa(level);
       SCOPED_TRACE(isa_name(level));
@@ -65,6 +66,26 @@ TYPED_TEST(Rows, sums_match_double) {
     EXPECT_NEAR(op.sum_squares(a.data(), n), squares, 1e-6 * squares);
     EXPECT_NEAR(op.dot(a.data(), b.data(), n), dot, 1e-6 * size);
     EXPECT_NEAR(op.dot3(dy.data(), a.data(), b.data(), n), dot3, 1e-6 * size);
+  });
+}
+
+TYPED_TEST(Rows, turn_exchanges_rows_and_columns) {
+  using T = TypeParam;
+  this->each_isa([](const Ops<T>& op, std::int64_t num_columns) {
+    for (const std::int64_t num_rows : {1, 3, 4, 16, 18}) {
+      const std::int64_t from_stride = num_columns + 3, to_stride = num_rows + 2;
+      const auto from = cast<T>(normals(num_rows * from_stride, 1));
+      std::vector<float> to(static_cast<std::size_t>(num_columns * to_stride), kGuard);
+      op.turn(to.data(), to_stride, from.data(), from_stride, num_rows, num_columns);
+      for (std::int64_t c = 0; c < num_columns; ++c) {
+        for (std::int64_t r = 0; r < to_stride; ++r) {
+          const float expected =
+              r < num_rows ? static_cast<float>(from[static_cast<std::size_t>(r * from_stride + c)])
+                           : kGuard;
+          ASSERT_EQ(to[static_cast<std::size_t>(c * to_stride + r)], expected) << r << ", " << c;
+        }
+      }
+    }
   });
 }
 

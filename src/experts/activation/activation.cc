@@ -18,6 +18,9 @@ namespace avx512 {
 const ActivationOps<float>& f32_ops();
 const ActivationOps<bf16>& bf16_ops();
 }  // namespace avx512
+namespace avx512_bf16 {
+const ActivationOps<bf16>& bf16_ops();
+}  // namespace avx512_bf16
 #endif
 
 template <>
@@ -32,6 +35,7 @@ const ActivationOps<float>& activation_ops<float>() {
 template <>
 const ActivationOps<bf16>& activation_ops<bf16>() {
 #if defined(__x86_64__)
+  if (active_isa() >= IsaLevel::kAvx512Bf16) return avx512_bf16::bf16_ops();
   if (active_isa() >= IsaLevel::kAvx512) return avx512::bf16_ops();
   if (active_isa() >= IsaLevel::kAvx2) return avx2::bf16_ops();
 #endif

@@ -18,6 +18,9 @@ namespace avx512 {
 const Ops<float>& f32_ops();
 const Ops<bf16>& bf16_ops();
 }  // namespace avx512
+namespace avx512_bf16 {
+const Ops<bf16>& bf16_ops();
+}  // namespace avx512_bf16
 #endif
 
 template <>
@@ -32,6 +35,7 @@ const Ops<float>& ops<float>() {
 template <>
 const Ops<bf16>& ops<bf16>() {
 #if defined(__x86_64__)
+  if (active_isa() >= IsaLevel::kAvx512Bf16) return avx512_bf16::bf16_ops();
   if (active_isa() >= IsaLevel::kAvx512) return avx512::bf16_ops();
   if (active_isa() >= IsaLevel::kAvx2) return avx2::bf16_ops();
 #endif

@@ -37,6 +37,13 @@ struct Ops {
   // y = scale * x
   void (*from_f32)(T* y, const float* x, float scale, std::int64_t n);
   void (*to_f32)(float* y, const T* x, float scale, std::int64_t n);
+  // to[c * to_stride + r] = from[r * from_stride + c], r < num_rows, c < num_columns
+  void (*turn)(float* to,
+               std::int64_t to_stride,
+               const T* from,
+               std::int64_t from_stride,
+               std::int64_t num_rows,
+               std::int64_t num_columns);
   // The largest, or -inf of none
   float (*max)(const float* x, std::int64_t n);
   // y = exp(scale * x - shift); returns the sum of the unrounded values
