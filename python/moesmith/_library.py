@@ -209,11 +209,20 @@ def _load() -> ctypes.CDLL:
             "or name a built library in $MOESMITH_LIBRARY"
         )
     # RTLD_LOCAL, and no symbols but its own: it meets no other library of the process.
-    loaded = ctypes.CDLL(str(path))
-    loaded.moesmith_abi_version.restype = c_int32
-    found = loaded.moesmith_abi_version()
+    try:
+        loaded = ctypes.CDLL(str(path))
+        loaded.moesmith_abi_version.restype = c_int32
+        found = loaded.moesmith_abi_version()
+    except (OSError, AttributeError) as error:
+        raise ImportError(
+            f"moesmith: {path} is not a library of this package for this machine ({error}): "
+            "install the package anew (`pip install .` builds it)"
+        ) from None
     if found != ABI_VERSION:
-        raise ImportError(f"moesmith: {path}: got ABI version {found}, expected {ABI_VERSION}")
+        raise ImportError(
+            f"moesmith: {path}: got ABI version {found}, expected {ABI_VERSION}: library and "
+            "Python files differ in version; install the package anew (`pip install .`)"
+        )
     signatures = {
         "moesmith_version": (c_char_p, []),
         "moesmith_has_cuda": (c_int32, []),

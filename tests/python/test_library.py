@@ -103,3 +103,16 @@ def test_a_missing_library_is_named(tmp_path):
     )
     assert result.returncode == 1
     assert "no.so is not there" in result.stderr
+
+
+def test_something_else_is_no_library(tmp_path):
+    (tmp_path / "text.so").write_text("text")
+    result = subprocess.run(
+        [sys.executable, "-c", "import moesmith"],
+        env={"MOESMITH_LIBRARY": str(tmp_path / "text.so"), "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: moesmith: ") and "install the package anew" in last

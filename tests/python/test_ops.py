@@ -283,6 +283,50 @@ def test_the_error_names_the_argument():
         Layer(activation="swish")
 
 
+def bad_inputs(case):
+    a, b, scale = case.lora1
+    meta = torch.device("meta")
+    return [
+        (dict(hidden_states=[[1.0]]), "hidden_states: got a list, expected a torch.Tensor"),
+        (dict(hidden_states=case.x.to(meta)), "got a tensor on meta, expected the CPU or a CUDA"),
+        (dict(hidden_states=case.x.detach().to_sparse()), "layout torch.sparse_coo, expected a de"),
+        (dict(top_k_index=case.index.float()), "top_k_index: got torch.float32, expected integers"),
+        (dict(top_k_index=case.index.to(meta)), "top_k_index: got a tensor on meta, expected one"),
+        (dict(top_k_weights=case.index), "top_k_weights: got torch.int64, expected a floating"),
+        (dict(gate_up=case.gate_up.to(torch.int8)), "gate_up: got torch.int8, .* cast the model"),
+        (dict(down=case.down.bfloat16()), "down: got torch.bfloat16, .*: cast both to one dtype"),
+        (dict(down=case.down.to(meta)), "down: got a tensor on meta, expected one on cpu"),
+        (dict(layer="silu"), "layer: got 'silu', expected a moesmith.Layer"),
+        (dict(layer=Layer(implementation="fast")), "got fast, expected one of .*scattermoe"),
+        (dict(gate_up_bias=case.b1.to(meta)), "gate_up_bias: got a tensor on meta"),
+        (dict(gate_up_lora=(a, b)), "gate_up LoRA: got a tuple, expected a moesmith.Adapter"),
+        (dict(gate_up_lora=Adapter(a[:-1], b, scale)), "got A of 14 rows, expected a multiple of"),
+        (dict(gate_up_lora=Adapter(a, b[:, 1:], scale)), r"LoRA B: got \[20, 14\], expected"),
+        (dict(gate_up_lora=Adapter(a, b, float("nan"))), "LoRA scale: got nan, expected a finite"),
+        (dict(gate_up_lora=Adapter(a.to(meta), b, scale)), "gate_up LoRA A: got a tensor on meta"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(17))
+def test_bad_input_is_one_sentence_that_says_what_to_do(number):
+    case = Case(bias=True, lora=("gate_up",))
+    changes = bad_inputs(case)
+    assert len(changes) == 17
+    values = dict(
+        hidden_states=case.x,
+        top_k_index=case.index,
+        top_k_weights=case.w,
+        gate_up=case.gate_up,
+        down=case.down,
+        gate_up_lora=case.lora1,
+    )
+    moesmith.experts(**values)
+    change, text = changes[number]
+    with pytest.raises(moesmith.InvalidInputError, match=text) as caught:
+        moesmith.experts(**values | change)
+    assert "\n" not in str(caught.value)
+
+
 def test_fork_starts_threads_of_its_own():
     import os
 
