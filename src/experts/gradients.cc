@@ -80,6 +80,17 @@ void store_gradient(const GradSpec& spec,
   store_any(spec, target, offset, values, n, stride);
 }
 
+void stream_gradient(
+    const GradSpec& spec, void* target, std::int64_t offset, const float* values, std::int64_t n) {
+  if (spec.mode == GradMode::kOverwrite && spec.dtype == DType::kF32) {
+    kernels::rows::ops<float>().stream(static_cast<float*>(target) + offset, values, n);
+  } else if (spec.mode == GradMode::kOverwrite && spec.dtype == DType::kBF16) {
+    kernels::rows::ops<bf16>().stream(static_cast<bf16*>(target) + offset, values, n);
+  } else {
+    store_gradient(spec, target, offset, values, n);
+  }
+}
+
 void store_skipped_slots(const ExpertsRequest& request,
                          const BackwardArgs& args,
                          const RoutingIndex& index) {

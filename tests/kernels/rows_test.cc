@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "core/cpu_features.h"
@@ -83,6 +84,29 @@ TYPED_TEST(Rows, turn_exchanges_rows_and_columns) {
               r < num_rows ? static_cast<float>(from[static_cast<std::size_t>(r * from_stride + c)])
                            : kGuard;
           ASSERT_EQ(to[static_cast<std::size_t>(c * to_stride + r)], expected) << r << ", " << c;
+        }
+      }
+    }
+  });
+}
+
+// From the start of a line, and from its middle; whole lines, and not.
+TYPED_TEST(Rows, stream_stores_what_from_f32_does) {
+  using T = TypeParam;
+  this->each_isa([](const Ops<T>& op, std::int64_t n) {
+    const auto x = normals(n, 1);
+    for (const std::int64_t count : {n, n / 32 * 32}) {
+      alignas(64) T space[640];
+      for (const std::int64_t at : {0, 5, 32}) {
+        std::fill(std::begin(space), std::end(space), T(kGuard));
+        op.stream(space + at, x.data(), count);
+        fence();
+        std::vector<T> expected = Rows<T>::guarded(count);
+        op.from_f32(expected.data(), x.data(), 1.0f, count);
+        for (std::int64_t i = 0; i <= count; ++i) {
+          ASSERT_EQ(static_cast<float>(space[at + i]),
+                    static_cast<float>(expected[static_cast<std::size_t>(i)]))
+              << at << " + " << i;
         }
       }
     }

@@ -47,6 +47,9 @@ struct RowSums {
     if (!spec.wanted()) return;
     const std::int64_t blocks = ceil_div(left.width, kRowGroup);
     const auto& index = pass.work.index;
+    const bool streams =
+        outgrows_caches(index.num_experts * left.width * right.width * dtype_size(spec.dtype));
+    const auto store = streams ? stream_gradient : store_row;
     pass.pool.run(index.num_experts * blocks, [&](std::int64_t task, int worker) {
       const std::int64_t expert = task / blocks, p = task % blocks * kRowGroup;
       const std::int64_t num_p = std::min(kRowGroup, left.width - p);
@@ -57,11 +60,20 @@ struct RowSums {
         const std::int64_t n = std::min(kGradColumns, right.width - q);
         products(left, right, begin, end, p, num_p, q, n, scratch);
         for (std::int64_t i = 0; i < num_p; ++i) {
-          store_gradient(spec, target, (expert * left.width + p + i) * right.width + q,
-                         scratch.grad + i * kGradColumns, n);
+          store(spec, target, (expert * left.width + p + i) * right.width + q,
+                scratch.grad + i * kGradColumns, n);
         }
       }
+      if (streams) kernels::rows::fence();
     });
+  }
+
+  static void store_row(const GradSpec& spec,
+                        void* target,
+                        std::int64_t offset,
+                        const float* values,
+                        std::int64_t n) {
+    store_gradient(spec, target, offset, values, n);
   }
 
   // [out, r E], element (o, j E + e).

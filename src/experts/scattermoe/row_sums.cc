@@ -27,6 +27,7 @@ struct RowSum {
   void* target = nullptr;
   std::int64_t expert_stride = 0, row_stride = 0, column_stride = 1;
   std::int64_t num_stored = 0;
+  bool streams = false;  // past the caches
 };
 
 template <class T>
@@ -55,6 +56,8 @@ struct RowSums {
     sum.expert_stride = out.width * in.width;
     sum.row_stride = sum.right.width;
     sum.num_stored = sum.left.width;
+    sum.streams =
+        outgrows_caches(pass.request.num_experts * sum.expert_stride * dtype_size(spec.dtype));
     run(sum, worker_of, pool);
   }
 
@@ -118,11 +121,18 @@ struct RowSums {
       add_chunk(sum, row, std::min(chunk, end - row), {p, p + num_p}, {q, q + num_q}, row != begin,
                 scratch);
     }
+    const std::int64_t offset =
+        expert * sum.expert_stride + p * sum.row_stride + q * sum.column_stride;
     for (std::int64_t i = 0; i < num_p; ++i) {
-      store_gradient(sum.spec, sum.target,
-                     expert * sum.expert_stride + (p + i) * sum.row_stride + q * sum.column_stride,
-                     scratch.sums + i * kSumColumns, num_q, sum.column_stride);
+      const float* from = scratch.sums + i * kSumColumns;
+      if (sum.streams) {
+        stream_gradient(sum.spec, sum.target, offset + i * sum.row_stride, from, num_q);
+      } else {
+        store_gradient(sum.spec, sum.target, offset + i * sum.row_stride, from, num_q,
+                       sum.column_stride);
+      }
     }
+    if (sum.streams) kernels::rows::fence();
   }
 
   void add_chunk(const RowSum& sum,

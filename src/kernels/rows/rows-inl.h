@@ -25,6 +25,7 @@ constexpr std::int64_t kLanes = 8;
 #else
 constexpr std::int64_t kLanes = 4;
 #endif
+constexpr std::int64_t kLine = 64;  // bytes of a cache line
 typedef float V __attribute__((vector_size(kLanes * 4)));
 typedef std::int32_t VI __attribute__((vector_size(kLanes * 4)));
 typedef std::uint32_t VU __attribute__((vector_size(kLanes * 4)));
@@ -295,6 +296,34 @@ void from_f32(T* y, const float* x, float scale, std::int64_t n) {
   each(n, [&](auto at) { at.put(y, at.get(x) * scale); });
 }
 
+#if defined(__AVX512F__)
+MOESMITH_INLINE void store_past(void* p, const char* line) {
+  _mm512_stream_si512(static_cast<__m512i*>(p), _mm512_loadu_si512(line));
+}
+#elif defined(__AVX2__)
+MOESMITH_INLINE void store_past(void* p, const char* line) {
+  for (int i = 0; i < 2; ++i) {
+    _mm256_stream_si256(static_cast<__m256i*>(p) + i,
+                        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line) + i));
+  }
+}
+#else
+MOESMITH_INLINE void store_past(void* p, const char* line) { std::memcpy(p, line, kLine); }
+#endif
+
+template <class T>
+void stream(T* y, const float* x, std::int64_t n) {
+  constexpr std::int64_t kPerLine = kLine / static_cast<std::int64_t>(sizeof(T));
+  if (reinterpret_cast<std::uintptr_t>(y) % kLine != 0 || n % kPerLine != 0) {
+    return from_f32(y, x, 1.0f, n);
+  }
+  for (std::int64_t i = 0; i < n; i += kPerLine) {
+    T line[kPerLine];
+    for (std::int64_t j = 0; j < kPerLine; j += kLanes) store(line + j, load(x + i + j));
+    store_past(y + i, reinterpret_cast<const char*>(line));
+  }
+}
+
 template <class T>
 void to_f32(float* y, const T* x, float scale, std::int64_t n) {
   each(n, [&](auto at) { at.put(y, at.get(x) * scale); });
@@ -441,6 +470,7 @@ constexpr Ops<T> kOps = {sum_squares<T>,
                          from_f32<T>,
                          to_f32<T>,
                          turn<T>,
+                         stream<T>,
                          row_max,
                          exp_shift<T>,
                          softmax_backward<T>,

@@ -23,6 +23,12 @@ const Ops<bf16>& bf16_ops();
 }  // namespace avx512_bf16
 #endif
 
+void fence() {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 template <>
 const Ops<float>& ops<float>() {
 #if defined(__x86_64__)

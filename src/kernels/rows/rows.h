@@ -44,6 +44,9 @@ struct Ops {
                std::int64_t from_stride,
                std::int64_t num_rows,
                std::int64_t num_columns);
+  // y = x, past the caches where y and n are whole lines: for what is read again only after much
+  // else. To be followed by fence().
+  void (*stream)(T* y, const float* x, std::int64_t n);
   // The largest, or -inf of none
   float (*max)(const float* x, std::int64_t n);
   // y = exp(scale * x - shift); returns the sum of the unrounded values
@@ -71,6 +74,9 @@ struct Ops {
   void (*silu_mul_backward)(
       T* d_gate, T* d_up, const T* gate, const T* up, const T* dy, std::int64_t n);
 };
+
+// Makes what stream() wrote visible before what this thread writes next.
+void fence();
 
 // The table of active_isa().
 template <class T>
