@@ -4,6 +4,7 @@
 //
 //   experts_cuda_bench IMPLEMENTATION SHAPE|all TOKENS[,TOKENS...] forward|lora|full [RANK]
 //   [REPEATS]
+//   experts_cuda_bench IMPLEMENTATION paper 0 forward|lora|full [RANK] [REPEATS]
 //
 // Data are random; a layer's weights exceed the L2 cache, so every call reads them from memory.
 #include <cuda_runtime_api.h>
@@ -46,6 +47,23 @@ constexpr Shape kShapes[] = {
     {"qwen3_30b_a3b", 128, 8, 2048, 768},     {"olmoe_1b_7b", 64, 8, 2048, 1024},
     {"mixtral_8x7b", 8, 2, 4096, 14336},      {"qwen3_next_80b", 512, 10, 2048, 512},
     {"gpt_oss_20b", 32, 4, 2880, 2880, true}, {"deepseek_v3", 256, 8, 7168, 2048}};
+// The layers that SonicMoE's paper (arXiv 2512.14080) times, each with its own number of tokens.
+struct PaperShape {
+  Shape shape;
+  std::int64_t tokens;
+};
+constexpr PaperShape kPaperShapes[] = {{{"paper_1b4_i256", 128, 8, 768, 256}, 40960},
+                                       {{"paper_1b4_i512", 64, 4, 768, 512}, 40960},
+                                       {{"paper_1b4_i1024", 32, 2, 768, 1024}, 40960},
+                                       {{"paper_7b_i256", 128, 8, 1536, 256}, 24576},
+                                       {{"paper_7b_i512", 64, 4, 1536, 512}, 24576},
+                                       {{"paper_7b_i1024", 32, 2, 1536, 1024}, 24576},
+                                       {{"paper_30b_i256", 256, 16, 4096, 256}, 32768},
+                                       {{"paper_30b_i512", 128, 8, 4096, 512}, 32768},
+                                       {{"paper_30b_i1024", 64, 4, 4096, 1024}, 32768},
+                                       {{"paper_120b_i512", 256, 16, 4096, 512}, 32768},
+                                       {{"paper_120b_i1024", 128, 8, 4096, 1024}, 32768},
+                                       {{"paper_120b_i2048", 64, 4, 4096, 2048}, 32768}};
 
 class Memory {
  public:
@@ -312,6 +330,10 @@ int run(int argc, char** argv) {
               cublas.why_absent().empty() ? "cuBLAS" : cublas.why_absent().c_str());
   cudaStream_t stream;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  for (const PaperShape& paper : kPaperShapes) {
+    if (name != "paper" && name != paper.shape.name) continue;
+    run_case(argv[1], paper.shape, paper.tokens, mode, rank, repeats, cublas, stream);
+  }
   for (const Shape& shape : kShapes) {
     if (name != "all" && name != shape.name) continue;
     for (std::size_t at = 0; at != std::string::npos;) {

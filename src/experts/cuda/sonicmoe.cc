@@ -42,8 +42,8 @@ Refusal refuses(const ExpertsRequest& request) {
   }
   if (!request.transposed && request.activation.gated &&
       request.gate_up_layout == GateUpLayout::kInterleaved &&
-      (request.wanted.gate_up.wanted() || request.wanted.gate_up_bias.wanted())) {
-    return "gives no gradients of interleaved gate_up weights or biases";
+      request.wanted.gate_up_bias.wanted()) {
+    return "gives no gradient of an interleaved gate_up bias";
   }
   std::string why = kernels::sm90::refusal({.num_experts = request.num_experts,
                                             .top_k = request.top_k,

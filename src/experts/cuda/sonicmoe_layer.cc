@@ -102,7 +102,8 @@ SonicWork SonicWork::backward(Carver& carver,
   work.v_1 = take(needs.v_1, work.lora_1.rank);
   work.v_2 = take(needs.v_2, work.lora_2.rank);
   work.a = take(needs.a_again, request.inter);
-  work.weighted_a = take(want.down.wanted(), request.inter);
+  // Weighted at once unless A's gradient needs it as it is.
+  work.weighted_a = take(want.down.wanted() && want.down_a.wanted(), request.inter);
   work.per_row = take(want.hidden.wanted(), request.hidden);
   if (want.top_k_weights.wanted()) {
     work.row_parts = carver.take<float>(checked_mul(rows, sm90::d_activation_parts(request.inter)));

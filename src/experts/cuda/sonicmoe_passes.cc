@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // sonicmoe's two passes. Formulas: docs/experts.md; the kernels and what bounds them:
 // docs/cuda-sonicmoe.md.
-#include <utility>
-
 #include "cuda/launch.h"
 #include "experts/cuda/sonicmoe.h"
 #include "experts/cuda/sonicmoe_layer.h"
 #include "experts/routing.h"
 #include "kernels/cuda/common/elementwise.h"
 #include "kernels/cuda/common/lora.h"
-#include "kernels/cuda/scattermoe/product.h"
+#include "kernels/cuda/sm90/weight_gradient.h"
 
 namespace moesmith::experts::on_cuda {
 namespace {
@@ -111,6 +109,7 @@ struct SonicBackward {
     d.h = h;
     d.dh = work().d_h;
     d.a = work().a;
+    d.weigh_a = want().down.wanted() && work().weighted_a == nullptr;
     d.row_parts = work().row_parts;
     const int parts = sm90::d_activation(d, stream());
     if (!want().top_k_weights.wanted()) return;
@@ -151,34 +150,40 @@ struct SonicBackward {
                   stream());
   }
 
-  // target [E, m, n] = left^T right over an expert's rows; transposed weights take [E, n, m].
+  // out [E, m, n] = by_row^T by_token or, `flipped`, by_token^T by_row over an expert's rows.
   void weight_gradient(const GradSpec& spec,
                        void* data,
-                       const gpu::RowOperand& left,
-                       std::int64_t m,
-                       const gpu::RowOperand& right,
-                       std::int64_t n) const {
+                       const void* by_row,
+                       std::int64_t row_width,
+                       const void* by_token,
+                       bool flipped,
+                       bool interleaved) const {
     if (!spec.wanted()) return;
-    gpu::RowSum sum;
-    sum.left = left, sum.right = right;
-    sum.m = static_cast<int>(m), sum.n = static_cast<int>(n);
-    if (request().transposed) std::swap(sum.left, sum.right), std::swap(sum.m, sum.n);
-    sum.token_of = work().rows.token_of;
-    sum.offsets = work().rows.offsets;
-    sum.num_experts = work().rows.num_experts;
-    const gpu::GradientTarget target = target_of(spec, data);
-    sum.out = target.data, sum.out_is_f32 = target.is_f32, sum.accumulate = target.accumulate;
-    gpu::run_row_sum(sum, layer.stream);
+    const std::int64_t hidden = request().hidden;
+    sm90::weight_gradient({.rows = layer.rows(),
+                           .m = flipped ? hidden : row_width,
+                           .n = flipped ? row_width : hidden,
+                           .left = flipped ? by_token : by_row,
+                           .right = flipped ? by_row : by_token,
+                           .left_gathered = flipped,
+                           .interleaved = interleaved,
+                           .out = data,
+                           .out_f32 = spec.dtype == DType::kF32,
+                           .accumulate = spec.mode == GradMode::kAccumulate},
+                          stream());
   }
+  // dW1 = dh^T x and dW2 = dy^T (w a), or their transposes.
   void weights() const {
-    const std::int64_t hidden = request().hidden, inter = request().inter;
-    const std::int64_t width = request().gate_up_width();
-    weight_gradient(want().gate_up, args.gradients.gate_up, {work().d_h, width, false, false},
-                    width, {layer.inputs.hidden, hidden, true, false}, hidden);
-    if (!want().down.wanted()) return;
-    gpu::weigh_rows(work().rows, work().a, work().weighted_a, inter, false, layer.stream);
-    weight_gradient(want().down, args.gradients.down, {dy, hidden, true, false}, hidden,
-                    {work().weighted_a, inter, false, false}, inter);
+    weight_gradient(want().gate_up, args.gradients.gate_up, work().d_h, request().gate_up_width(),
+                    layer.inputs.hidden, request().transposed, layer.mixed());
+    const void* weighted_a = work().a;
+    if (work().weighted_a != nullptr) {
+      gpu::weigh_rows(work().rows, work().a, work().weighted_a, request().inter, false,
+                      layer.stream);
+      weighted_a = work().weighted_a;
+    }
+    weight_gradient(want().down, args.gradients.down, weighted_a, request().inter, dy,
+                    !request().transposed, false);
   }
 
   void bias_gradient(const GradSpec& spec,
@@ -266,6 +271,8 @@ void sonic_backward(const ExpertsRequest& request,
   check_aligned("saved", args.saved.data());
   check_aligned("scratch", args.scratch.data());
   if (request.wanted.hidden.wanted()) check_aligned("d_hidden", args.gradients.hidden);
+  if (request.wanted.gate_up.wanted()) check_aligned("d_gate_up", args.gradients.gate_up);
+  if (request.wanted.down.wanted()) check_aligned("d_down", args.gradients.down);
   layer.prepare(false);
   const void* h = saved.h;
   if (work.h != nullptr) {

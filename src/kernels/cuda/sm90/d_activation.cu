@@ -14,6 +14,7 @@ int run(const DActivationArgs& args, const Product& product, cudaStream_t stream
   epilogue.row_weight = args.rows.row_weight;
   epilogue.dh = static_cast<__nv_bfloat16*>(args.dh);
   epilogue.a = static_cast<__nv_bfloat16*>(args.a);
+  epilogue.weigh_a = args.weigh_a;
   epilogue.row_parts = args.row_parts;
   epilogue.inter = static_cast<int>(args.inter);
   const bool wide = kMajor == Major::kMn && product.tile.cols == 256;

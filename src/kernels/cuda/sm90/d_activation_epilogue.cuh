@@ -25,6 +25,7 @@ struct DActivationEpilogue {
     const float* row_weight;
     __nv_bfloat16* dh;  // null: not stored
     __nv_bfloat16* a;   // null: not stored
+    bool weigh_a;       // store w a, a as it was rounded
     float* row_parts;   // [R, n_tiles]; null: not stored
     int inter, n_tiles;
   };
@@ -91,6 +92,11 @@ struct DActivationEpilogue {
     const bool exists = c.rows > 8 * half;
     if (p.dh != nullptr) store_dh(p, row, column, c.quad_lane, d_gate, d_up, exists);
     if (p.a != nullptr) {
+      const float factor = p.weigh_a ? weight : 1.0f;
+#pragma unroll
+      for (std::uint32_t& word : a) {
+        word = pack_bf16(factor * low_bf16(word), factor * high_bf16(word));
+      }
       store_natural<false>(p.a + row * p.inter, column, p.inter, c.quad_lane, a, exists);
     }
     return dot;

@@ -155,6 +155,7 @@ struct DActivationArgs {
   const void* h = nullptr;     // [R, P, I]
   void* dh = nullptr;          // [R, P, I]; null: not stored
   void* a = nullptr;           // [R, I]; null: not stored
+  bool weigh_a = false;        // stored: each row times its weight
   float* row_parts = nullptr;  // [R, parts], room for d_activation_parts(I); null: no <dA', a>
   TileChoice tile;
 };

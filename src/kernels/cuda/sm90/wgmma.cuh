@@ -39,7 +39,7 @@ __device__ __forceinline__ std::uint64_t operand_mn_major(std::uint32_t address)
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
   "+f"(d[i + 6]), "+f"(d[i + 7])
 
-template <int kTransposeB>
+template <int kTransposeB, int kTransposeA>
 __device__ __forceinline__ void wgmma_n128(float (&d)[64],
     std::uint64_t a, std::uint64_t b) {
   asm volatile(
@@ -48,12 +48,12 @@ __device__ __forceinline__ void wgmma_n128(float (&d)[64],
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
       "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "%64, %65, 1, 1, 1, 0, %66;"
+      "%64, %65, 1, 1, 1, %67, %66;"
       : MOESMITH_F8(d, 0), MOESMITH_F8(d, 8), MOESMITH_F8(d, 16), MOESMITH_F8(d, 24), MOESMITH_F8(d, 32), MOESMITH_F8(d, 40), MOESMITH_F8(d, 48), MOESMITH_F8(d, 56)
-      : "l"(a), "l"(b), "n"(kTransposeB));
+      : "l"(a), "l"(b), "n"(kTransposeB), "n"(kTransposeA));
 }
 
-template <int kTransposeB>
+template <int kTransposeB, int kTransposeA>
 __device__ __forceinline__ void wgmma_n192(float (&d)[96],
     std::uint64_t a, std::uint64_t b) {
   asm volatile(
@@ -64,12 +64,12 @@ __device__ __forceinline__ void wgmma_n192(float (&d)[96],
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
       "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
       "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}, "
-      "%96, %97, 1, 1, 1, 0, %98;"
+      "%96, %97, 1, 1, 1, %99, %98;"
       : MOESMITH_F8(d, 0), MOESMITH_F8(d, 8), MOESMITH_F8(d, 16), MOESMITH_F8(d, 24), MOESMITH_F8(d, 32), MOESMITH_F8(d, 40), MOESMITH_F8(d, 48), MOESMITH_F8(d, 56), MOESMITH_F8(d, 64), MOESMITH_F8(d, 72), MOESMITH_F8(d, 80), MOESMITH_F8(d, 88)
-      : "l"(a), "l"(b), "n"(kTransposeB));
+      : "l"(a), "l"(b), "n"(kTransposeB), "n"(kTransposeA));
 }
 
-template <int kTransposeB>
+template <int kTransposeB, int kTransposeA>
 __device__ __forceinline__ void wgmma_n256(float (&d)[128],
     std::uint64_t a, std::uint64_t b) {
   asm volatile(
@@ -82,20 +82,20 @@ __device__ __forceinline__ void wgmma_n256(float (&d)[128],
       "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
       "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
       "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
-      "%128, %129, 1, 1, 1, 0, %130;"
+      "%128, %129, 1, 1, 1, %131, %130;"
       : MOESMITH_F8(d, 0), MOESMITH_F8(d, 8), MOESMITH_F8(d, 16), MOESMITH_F8(d, 24), MOESMITH_F8(d, 32), MOESMITH_F8(d, 40), MOESMITH_F8(d, 48), MOESMITH_F8(d, 56), MOESMITH_F8(d, 64), MOESMITH_F8(d, 72), MOESMITH_F8(d, 80), MOESMITH_F8(d, 88), MOESMITH_F8(d, 96), MOESMITH_F8(d, 104), MOESMITH_F8(d, 112), MOESMITH_F8(d, 120)
-      : "l"(a), "l"(b), "n"(kTransposeB));
+      : "l"(a), "l"(b), "n"(kTransposeB), "n"(kTransposeA));
 }
 
 #undef MOESMITH_F8
 // clang-format on
 
-template <int kN, int kTransposeB>
+template <int kN, int kTransposeB, int kTransposeA = 0>
 __device__ __forceinline__ void wgmma(float (&d)[kN / 2], std::uint64_t a, std::uint64_t b) {
   static_assert(kN == 128 || kN == 192 || kN == 256);
-  if constexpr (kN == 128) wgmma_n128<kTransposeB>(d, a, b);
-  if constexpr (kN == 192) wgmma_n192<kTransposeB>(d, a, b);
-  if constexpr (kN == 256) wgmma_n256<kTransposeB>(d, a, b);
+  if constexpr (kN == 128) wgmma_n128<kTransposeB, kTransposeA>(d, a, b);
+  if constexpr (kN == 192) wgmma_n192<kTransposeB, kTransposeA>(d, a, b);
+  if constexpr (kN == 256) wgmma_n256<kTransposeB, kTransposeA>(d, a, b);
 }
 
 }  // namespace moesmith::kernels::sm90
