@@ -25,7 +25,7 @@ void store_gradient(const GradSpec& spec,
                     std::int64_t stride = 1);
 
 // Whether a gradient of so many bytes has left the caches before anybody reads it.
-constexpr bool outgrows_caches(std::int64_t bytes) { return bytes >= std::int64_t{64} << 20; }
+constexpr bool outgrows_caches(std::int64_t bytes) { return bytes >= std::int64_t{8} << 20; }
 // As store_gradient, but what it overwrites is not read into the caches first, where whole lines
 // are written; of n values in a row. To be followed by kernels::rows::fence() in the same thread.
 void stream_gradient(

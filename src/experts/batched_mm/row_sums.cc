@@ -80,6 +80,8 @@ struct RowSums {
   void run_b(const GradSpec& spec, void* target, const Side& left, const Side& right) const {
     if (!spec.wanted()) return;
     const std::int64_t num_experts = pass.request.num_experts, width = right.width * num_experts;
+    const bool streams = outgrows_caches(left.width * width * dtype_size(spec.dtype));
+    const auto store = streams ? stream_gradient : store_row;
     pass.pool.run(ceil_div(left.width, kGradRows), [&](std::int64_t task, int worker) {
       const std::int64_t o = task * kGradRows, num_o = std::min(kGradRows, left.width - o);
       const WorkerScratch scratch = pass.worker(worker);
@@ -97,7 +99,8 @@ struct RowSums {
           }
         }
       }
-      store_gradient(spec, target, o * width, scratch.row, num_o * width);
+      store(spec, target, o * width, scratch.row, num_o * width);
+      if (streams) kernels::rows::fence();
     });
   }
 

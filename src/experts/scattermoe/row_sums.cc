@@ -73,6 +73,8 @@ struct RowSums {
     sum.expert_stride = lora.lora_rank * in.width;
     sum.row_stride = in.width;
     sum.num_stored = lora.lora_rank;
+    sum.streams =
+        outgrows_caches(pass.request.num_experts * sum.expert_stride * dtype_size(spec.dtype));
     run(sum, worker_of, pool);
   }
 

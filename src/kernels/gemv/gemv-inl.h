@@ -164,6 +164,9 @@ void dot(const Call<W>& call) {
   dot_rows<Widened<W>, W>(call);
 }
 
+// Rows of w are pieces of longer ones, so the processor's own prefetching sees each end too soon.
+constexpr std::int64_t kBlocksAhead = 1;
+
 // out[r] += sum over the kBlock rows of w from i on of rows[r][i] * w_i
 template <class W, int kRows, int kBlock>
 MOESMITH_INLINE void add_rows(const Call<W>& call, std::int64_t row, std::int64_t i) {
@@ -173,6 +176,7 @@ MOESMITH_INLINE void add_rows(const Call<W>& call, std::int64_t row, std::int64_
 #pragma GCC unroll 8
     for (int b = 0; b < kBlock; ++b) factor[r][b] = V{} + call.rows[row + r][i + b];
   }
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(W));
   const W* w = call.w + i * call.w_stride;
   float* out = call.out + row * call.ld;
   std::int64_t j = 0;
@@ -180,6 +184,12 @@ MOESMITH_INLINE void add_rows(const Call<W>& call, std::int64_t row, std::int64_
     V sums[kRows];
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) sums[r] = load(out + r * call.ld + j);
+    if (kBlock > 1 && row == 0 && j % kLine == 0) {
+#pragma GCC unroll 8
+      for (int b = 0; b < kBlock; ++b) {
+        __builtin_prefetch(w + (kBlocksAhead * kBlock + b) * call.w_stride + j);
+      }
+    }
 #pragma GCC unroll 8
     for (int b = 0; b < kBlock; ++b) {
       const V at = load(w + b * call.w_stride + j);
