@@ -491,6 +491,14 @@ int run_all() {
   ProblemSpec none = even;
   none.lora_rank = 0, none.name = "no LoRA";
   test(none, {});
+  // B's packing takes 32 experts at a time from 32 on, four in one load where they divide by 4.
+  for (std::int64_t experts : {40, 37}) {
+    ProblemSpec many = odd;
+    many.experts = experts, many.lora_rank = 40, many.name = "many experts";
+    test(many, {});
+    many.transposed = true;
+    test(many, {});
+  }
   ProblemSpec few = even;
   few.tokens = 1, few.name = "one token";
   test(few, {});

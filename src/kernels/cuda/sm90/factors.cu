@@ -137,46 +137,76 @@ __device__ void pack_a_by_col(const PackArgs& args, std::int64_t block) {
       pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
 }
 
-// B: a block takes kC columns, 16 ranks and kE experts: more experts read longer pieces.
-constexpr int kPackRanks = 16, kPackTile = 32 * 18;  // elements of a rank, both shapes padded
+// Four neighbouring numbers of which `count` exist; aligned: as one load.
+__device__ __forceinline__ float4
+get_4(const void* in, bool f32, std::int64_t at, std::int64_t count, bool aligned) {
+  if (aligned && count >= 4) {
+    if (f32) return __ldg(reinterpret_cast<const float4*>(static_cast<const float*>(in) + at));
+    const uint2 v =
+        __ldg(reinterpret_cast<const uint2*>(static_cast<const __nv_bfloat16*>(in) + at));
+    return {low_bf16(v.x), high_bf16(v.x), low_bf16(v.y), high_bf16(v.y)};
+  }
+  return {count > 0 ? get(in, f32, at) : 0.0f, count > 1 ? get(in, f32, at + 1) : 0.0f,
+          count > 2 ? get(in, f32, at + 2) : 0.0f, count > 3 ? get(in, f32, at + 3) : 0.0f};
+}
+
+// B: a block takes kC columns, 16 ranks and kE experts: more experts read longer pieces. It reads
+// four experts at a time and writes 8 columns, or 8 ranks.
+constexpr int kPackRanks = 16;
+constexpr int kPackTile = 32 * (16 * 24 + 8);  // elements, padded; of the larger shape
 template <int kE, int kC>
 __device__ void pack_b(const PackArgs& args,
                        std::int64_t block,
-                       __nv_bfloat16 (&tile)[kPackRanks * kPackTile]) {
+                       bool by_col,
+                       __nv_bfloat16 (&tile)[kPackTile]) {
   constexpr int kR = kPackRanks;
-  static_assert(kE * (kC + 2) <= kPackTile);
-  const auto at = [&](int e, int j, int c) -> __nv_bfloat16& {
-    return tile[(e * kR + j) * (kC + 2) + c];
-  };
+  // [e][c][j] to be written by column, [e][j][c] by rank; pieces of 8 stay on 16 bytes.
+  constexpr int kColStride = kR + 8, kRankStride = kC + 8;
+  constexpr int kStride = (kC * kColStride > kR * kRankStride ? kC * kColStride : kR * kRankStride);
+  static_assert(kE * (kStride + 8) <= kPackTile);
   const std::int64_t blocks_c = (args.cols + kC - 1) / kC, blocks_r = args.rank / kR;
   const std::int64_t c0 = block % blocks_c * kC, rest = block / blocks_c;
   const std::int64_t e0 = rest / blocks_r * kE, j0 = rest % blocks_r * kR;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < kC * kR * kE; i += kThreadsPerBlock) {
-    const int e = i % kE, j = i / kE % kR, c = i / (kE * kR);
-    float value = 0.0f;
-    if (e0 + e < args.num_experts && j0 + j < args.lora_rank && c0 + c < args.cols) {
+  const bool aligned =
+      args.num_experts % 4 == 0 && reinterpret_cast<std::uintptr_t>(args.in) % 16 == 0;
+#pragma unroll
+  for (int step = 0; step < kC * kR * kE / 4 / kThreadsPerBlock; ++step) {
+    const int i = step * kThreadsPerBlock + static_cast<int>(threadIdx.x);
+    const int e = i % (kE / 4) * 4, j = i / (kE / 4) % kR, c = i / (kE / 4 * kR);
+    float4 v{};
+    if (j0 + j < args.lora_rank && c0 + c < args.cols) {
       const std::int64_t row = parameter_row(c0 + c, args.cols, args.interleaved);
-      value =
-          get(args.in, args.in_f32, (row * args.lora_rank + j0 + j) * args.num_experts + e0 + e);
+      v = get_4(args.in, args.in_f32, (row * args.lora_rank + j0 + j) * args.num_experts + e0 + e,
+                args.num_experts - e0 - e, aligned);
     }
-    at(e, j, c) = __float2bfloat16(value);
+    __nv_bfloat16* to =
+        tile + e * (kStride + 8) + (by_col ? c * kColStride + j : j * kRankStride + c);
+    to[0] = __float2bfloat16(v.x);
+    to[kStride + 8] = __float2bfloat16(v.y);
+    to[2 * (kStride + 8)] = __float2bfloat16(v.z);
+    to[3 * (kStride + 8)] = __float2bfloat16(v.w);
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < kC * kR * kE; i += kThreadsPerBlock) {
-    if (args.by_rank != nullptr) {
-      const int c = i % kC, j = i / kC % kR, e = i / (kC * kR);
-      if (e0 + e < args.num_experts && c0 + c < args.cols) {
-        static_cast<__nv_bfloat16*>(
-            args.by_rank)[((e0 + e) * args.rank + j0 + j) * args.cols + c0 + c] = at(e, j, c);
-      }
-    }
-    if (args.by_col != nullptr) {
-      const int j = i % kR, c = i / kR % kC, e = i / (kC * kR);
-      if (e0 + e < args.num_experts && c0 + c < args.cols) {
-        static_cast<__nv_bfloat16*>(
-            args.by_col)[((e0 + e) * args.cols + c0 + c) * args.rank + j0 + j] = at(e, j, c);
-      }
+#pragma unroll
+  for (int step = 0; step < kC * kR * kE / 8 / kThreadsPerBlock; ++step) {
+    const int i = step * kThreadsPerBlock + static_cast<int>(threadIdx.x);
+    const int e = i / (kC * kR / 8), within = i % (kC * kR / 8);
+    if (e0 + e >= args.num_experts) continue;
+    const __nv_bfloat16* from = tile + e * (kStride + 8);
+    if (by_col) {
+      const int c = within / (kR / 8), piece = within % (kR / 8);
+      if (c0 + c >= args.cols) continue;
+      auto* to = static_cast<__nv_bfloat16*>(args.by_col) +
+                 ((e0 + e) * args.cols + c0 + c) * args.rank + j0 + 8 * piece;
+      *reinterpret_cast<uint4*>(to) =
+          *reinterpret_cast<const uint4*>(from + c * kColStride + 8 * piece);
+    } else {
+      const int j = within / (kC / 8), piece = within % (kC / 8);
+      if (c0 + 8 * piece >= args.cols) continue;
+      auto* to = static_cast<__nv_bfloat16*>(args.by_rank) +
+                 ((e0 + e) * args.rank + j0 + j) * args.cols + c0 + 8 * piece;
+      *reinterpret_cast<uint4*>(to) =
+          *reinterpret_cast<const uint4*>(from + j * kRankStride + 8 * piece);
     }
   }
 }
@@ -185,6 +215,7 @@ enum class PackKind { kAByRank, kAByCol, kB32, kB8 };
 struct PackJob {
   PackArgs args;
   PackKind kind;
+  bool by_col;       // of B
   std::int64_t end;  // blocks of this job and those before it
 };
 constexpr int kMaxJobs = 8;
@@ -211,7 +242,7 @@ std::int64_t blocks_of(const PackArgs& args, PackKind kind) {
 
 __global__ void __launch_bounds__(kThreadsPerBlock)
     pack_factors_kernel(const __grid_constant__ PackJobs jobs) {
-  __shared__ __nv_bfloat16 tile[kPackRanks * kPackTile];
+  __shared__ alignas(16) __nv_bfloat16 tile[kPackTile];
   int at = 0;
   while (blockIdx.x >= jobs.job[at].end) ++at;
   const PackJob& job = jobs.job[at];
@@ -222,9 +253,9 @@ __global__ void __launch_bounds__(kThreadsPerBlock)
     case PackKind::kAByCol:
       return pack_a_by_col(job.args, block);
     case PackKind::kB32:
-      return pack_b<32, 16>(job.args, block, tile);
+      return pack_b<32, 16>(job.args, block, job.by_col, tile);
     case PackKind::kB8:
-      return pack_b<8, 32>(job.args, block, tile);
+      return pack_b<8, 32>(job.args, block, job.by_col, tile);
   }
 }
 
@@ -248,13 +279,15 @@ void pack_factors(std::span<const PackArgs> factors, cudaStream_t stream) {
   PackJobs jobs{};
   std::int64_t blocks = 0;
   int count = 0;
-  const auto add = [&](const PackArgs& args, PackKind kind) {
+  const auto add = [&](const PackArgs& args, PackKind kind, bool by_col = false) {
     blocks += blocks_of(args, kind);
-    jobs.job[count++] = {args, kind, blocks};
+    jobs.job[count++] = {args, kind, by_col, blocks};
   };
   for (const PackArgs& args : factors) {
     if (!args.is_a) {
-      add(args, args.num_experts >= 32 ? PackKind::kB32 : PackKind::kB8);
+      const PackKind kind = args.num_experts >= 32 ? PackKind::kB32 : PackKind::kB8;
+      if (args.by_rank != nullptr) add(args, kind);
+      if (args.by_col != nullptr) add(args, kind, true);
       continue;
     }
     if (args.by_rank != nullptr) add(args, PackKind::kAByRank);
