@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v nvcc >/dev/null || { echo "check_cuda: skipped, there is no nvcc"; exit 0; }
-cmake --preset cuda >/dev/null
+tools/deps.sh cutlass build/cutlass
+cmake --preset cuda -DMOESMITH_CUTLASS="$PWD/build/cutlass" >/dev/null
 cmake --build build/cuda --target test_cuda test_experts_cuda experts_cuda_bench
 ctest --test-dir build/cuda --output-on-failure -R '^(cuda|experts_cuda)/'

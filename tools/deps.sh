@@ -4,6 +4,7 @@
 #   tools/deps.sh list build|test|ci       the names, one a line
 #   tools/deps.sh missing build|test|ci    those that are not installed
 #   tools/deps.sh install build|test|ci    installs the missing ones (sudo when not root)
+#   tools/deps.sh cutlass FOLDER           CUTLASS's headers from PyPI, for builds with CUDA: -DMOESMITH_CUTLASS=FOLDER
 #   tools/deps.sh venv FOLDER              a Python environment for the tests of the package, from tests/python/requirements.txt
 set -euo pipefail
 
@@ -43,6 +44,20 @@ install() {
   DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $names >/dev/null
 }
 
+# Only the headers: the package would bring Python packages that nothing here uses.
+cutlass() {
+  local folder=$1 wheel=nvidia-cutlass==4.2.0.0 inside=cutlass_library/source/include
+  [ "$(cat "$folder/wheel" 2>/dev/null)" != "$wheel" ] || return 0
+  rm -rf "$folder"
+  mkdir -p "$folder/unpacked"
+  python3 -m venv "$folder/venv"
+  "$folder/venv/bin/pip" download -q --disable-pip-version-check --no-deps -d "$folder/unpacked" "$wheel"
+  (cd "$folder/unpacked" && python3 -m zipfile -e ./*.whl .)
+  mv "$folder/unpacked/$inside"/* "$folder"
+  rm -rf "$folder/unpacked" "$folder/venv"
+  echo "$wheel" >"$folder/wheel"
+}
+
 # Made anew when the list of packages changes; the stamp says for which list it was finished.
 venv() {
   local folder=$1 requirements
@@ -58,6 +73,7 @@ case "${1:-}" in
   list) packages "${2:-}" | tr ' ' '\n' ;;
   missing) missing "${2:-}" ;;
   install) install "${2:-}" ;;
+  cutlass) cutlass "${2:?usage: tools/deps.sh cutlass FOLDER}" ;;
   venv) venv "${2:?usage: tools/deps.sh venv FOLDER}" ;;
-  *) echo "usage: tools/deps.sh list|missing|install build|test|ci, or venv FOLDER" >&2; exit 2 ;;
+  *) echo "usage: tools/deps.sh list|missing|install build|test|ci, or cutlass|venv FOLDER" >&2; exit 2 ;;
 esac

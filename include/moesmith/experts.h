@@ -219,7 +219,8 @@ class ExpertsPlan {
   void forward(const ForwardArgs& args, ThreadPool& pool) const;
   void backward(const BackwardArgs& args, ThreadPool& pool) const;
   // A kCuda plan's: queued on the stream, without allocation or synchronisation, so that a CUDA
-  // graph may capture it. The current device is what it was when they return.
+  // graph may capture it. The current device is what it was when they return. `eager` waits for the
+  // stream once a call and throws Error(kUnsupported) while it is captured.
   void forward(const ForwardArgs& args, const CudaStream& stream) const;
   void backward(const BackwardArgs& args, const CudaStream& stream) const;
 

@@ -49,7 +49,7 @@ struct Kernel {
     }
   }
 
- private:
+  // For the current device; launch() does so by itself.
   void raise_shared_limit() {
     if (shared_bytes <= 48 * 1024) return;
     int device = 0;

@@ -25,4 +25,10 @@ class DeviceGuard {
 // Asynchronous on `stream` (a cudaStream_t) of the current device.
 void set_bytes(void* target, int byte, std::int64_t num_bytes, void* stream);
 
+// Throws Error(kUnsupported), naming `who`, while `stream` is being captured: what waits for the
+// device no graph can hold.
+void refuse_capture(const char* who, void* stream);
+// Copies from the device and waits for `stream`.
+void copy_to_host(void* target, const void* source, std::int64_t num_bytes, void* stream);
+
 }  // namespace moesmith::cuda

@@ -15,7 +15,8 @@ namespace moesmith::experts {
 // Nothing, or the one reason why an implementation does not take a request.
 using Refusal = std::optional<std::string>;
 
-// What a row does for Device::kCuda. Nothing is allocated, nothing waits for the device.
+// What a row does for Device::kCuda. Nothing is allocated, nothing waits for the device; `eager`
+// alone does both.
 struct CudaImplementation {
   Refusal (*refuses)(const ExpertsRequest& request);
   std::string (*describe)(const ExpertsRequest& request);
@@ -57,6 +58,8 @@ std::span<const Implementation> implementations();
 namespace on_cuda {
 extern const CudaImplementation kScattermoe;
 extern const CudaImplementation kSonicmoe;
+extern const CudaImplementation kGroupedMm;
+extern const CudaImplementation kEager;
 }  // namespace on_cuda
 namespace eager {
 Refusal refuses(const ExpertsRequest& request);

@@ -21,6 +21,18 @@ const CudaImplementation kScattermoe = {.refuses = refuses,
                                         .forward = nullptr,
                                         .backward = nullptr};
 
+const CudaImplementation kGroupedMm = {.refuses = refuses,
+                                       .describe = nullptr,
+                                       .sizes = nullptr,
+                                       .forward = nullptr,
+                                       .backward = nullptr};
+
+const CudaImplementation kEager = {.refuses = refuses,
+                                   .describe = nullptr,
+                                   .sizes = nullptr,
+                                   .forward = nullptr,
+                                   .backward = nullptr};
+
 const CudaImplementation kSonicmoe = {.refuses = refuses_sonicmoe,
                                       .describe = nullptr,
                                       .sizes = nullptr,

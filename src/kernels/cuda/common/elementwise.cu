@@ -5,6 +5,7 @@
 
 #include "cuda/launch.cuh"
 #include "kernels/cuda/common/activation.cuh"
+#include "kernels/cuda/common/rows.cuh"
 #include "kernels/cuda/common/values.cuh"
 
 namespace moesmith::kernels::gpu {
@@ -75,15 +76,6 @@ __global__ void __launch_bounds__(kThreads) combine_rows(Rows rows, Combine c) {
   } else {
     put(static_cast<bf16_t*>(c.target.data) + to);
   }
-}
-
-__device__ int expert_of_row(const Rows& rows, int row) {
-  int low = 0, high = rows.num_experts;
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    (rows.offsets[middle] <= row ? low : high) = middle;
-  }
-  return low;
 }
 
 // A warp a slot.

@@ -73,6 +73,7 @@ __global__ void __launch_bounds__(kThreads) pack_b(LoraPack p, int expert_tiles)
 
 __device__ float sum_at(const SumParts& s, std::int64_t e, std::int64_t in_tile) {
   const std::int64_t size = s.wide * s.narrow;
+  if (s.tiles.first == nullptr) return s.parts[e * size + in_tile];
   float sum = 0;
   for (int tile = s.tiles.first[e]; tile < s.tiles.first[e + 1]; ++tile) {
     sum += s.parts[tile * size + in_tile];

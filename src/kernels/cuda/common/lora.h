@@ -32,7 +32,7 @@ struct GradientTarget {
 };
 
 // parts [tile, wide, narrow] f32; experts' tiles are those of `tiles`, added in their order. An
-// expert without tiles gives 0.
+// expert without tiles gives 0. Without a table of tiles there is one part an expert.
 //   kDense  target[e, wide, narrow]
 //   kA      target[e * rank + j, wide], j < rank
 //   kB      target[wide, j * E + e], j < rank

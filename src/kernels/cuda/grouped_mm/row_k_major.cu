@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/grouped_mm/cutlass_grouped.cuh"
+
+namespace moesmith::kernels::gpu {
+
+MOESMITH_GROUPED_INSTANCE(run_grouped_row_k_major, GroupedBf16<RowMajor, ColumnMajor, float>)
+}  // namespace moesmith::kernels::gpu
