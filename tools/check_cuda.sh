@@ -6,5 +6,5 @@ cd "$(dirname "$0")/.."
 command -v nvcc >/dev/null || { echo "check_cuda: skipped, there is no nvcc"; exit 0; }
 tools/deps.sh cutlass build/cutlass
 cmake --preset cuda -DMOESMITH_CUTLASS="$PWD/build/cutlass" >/dev/null
-cmake --build build/cuda --target test_cuda test_experts_cuda experts_cuda_bench
-ctest --test-dir build/cuda --output-on-failure -R '^(cuda|experts_cuda)/'
+cmake --build build/cuda --target test_cuda test_experts_cuda test_cli moesmith
+ctest --test-dir build/cuda --output-on-failure -R '^(cuda/|experts_cuda/|cli/bench)'

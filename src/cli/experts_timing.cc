@@ -5,62 +5,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <cstring>
 
 #include "core/checked.h"
-#include "core/rng.h"
 #include "kernels/gemm/gemm.h"
-#include "moesmith/tensor.h"
 
 namespace moesmith::cli {
 namespace {
-
-using experts::GradMode;
-using experts::GradSpec;
-
-// Random numbers that repeat after about a million: drawing billions takes longer than what is
-// timed.
-Tensor random_tensor(Shape shape, DType dtype, double scale, std::uint64_t stream) {
-  constexpr std::int64_t kPeriod = (1 << 20) + 7;
-  Tensor tensor = Tensor::empty(std::move(shape), dtype);
-  const std::int64_t drawn = std::min(tensor.numel(), kPeriod);
-  const Rng rng(1, stream);
-  for (std::int64_t i = 0; i < drawn; ++i) {
-    const auto value = static_cast<float>(
-        scale * (static_cast<double>(rng.uniform(static_cast<std::uint64_t>(i))) - 0.5));
-    if (dtype == DType::kF32) {
-      tensor.data<float>()[i] = value;
-    } else {
-      tensor.data<bf16>()[i] = bf16(value);
-    }
-  }
-  auto* const bytes = static_cast<char*>(tensor.raw());
-  const std::int64_t period = drawn * dtype_size(dtype);
-  for (std::int64_t at = period; at < tensor.bytes(); at += period) {
-    std::memcpy(bytes + at, bytes, static_cast<std::size_t>(std::min(period, tensor.bytes() - at)));
-  }
-  return tensor;
-}
-
-// Distinct experts for each token.
-Tensor routing(const LayerCase& c, std::uint64_t set) {
-  const std::int64_t count = c.shape.num_experts, k = c.shape.top_k;
-  Tensor index = Tensor::empty({c.tokens, k}, DType::kI64);
-  auto* at = index.data<std::int64_t>();
-  const Rng rng(2, set);
-  std::uint64_t draw = 0;
-  for (std::int64_t t = 0; t < c.tokens; ++t, at += k) {
-    for (std::int64_t chosen = 0; chosen < k;) {
-      const double u = static_cast<double>(rng.uniform(draw++));
-      const double n = static_cast<double>(count);
-      const auto e =
-          std::min(count - 1, static_cast<std::int64_t>(c.skewed ? std::pow(n + 1, u) - 1 : n * u));
-      if (std::find(at, at + chosen, e) == at + chosen) at[chosen++] = e;
-    }
-  }
-  return index;
-}
 
 std::int64_t copies_of_weights(const LayerCase& c) {
   const std::int64_t cache = std::max<std::int64_t>(sysconf(_SC_LEVEL3_CACHE_SIZE), 32 << 20);
@@ -70,7 +20,8 @@ std::int64_t copies_of_weights(const LayerCase& c) {
 }
 
 struct Weights {
-  Tensor gate_up, down;  // [E, 2I, H], [E, H, I]
+  Tensor gate_up, down;            // [E, 2I, H], [E, H, I]
+  Tensor gate_up_bias, down_bias;  // where the case has them
   std::vector<const void*> gate_up_base, down_base;
 };
 
@@ -89,14 +40,20 @@ class Layer {
       Weights w{random_tensor({e, 2 * i, h}, c.dtype, 0.1, 1),
                 random_tensor({e, h, i}, c.dtype, 0.1, 2),
                 {},
+                {},
+                {},
                 {}};
+      if (c.shape.gpt_oss) {
+        w.gate_up_bias = random_tensor({e, 2 * i}, c.dtype, 0.1, 10);
+        w.down_bias = random_tensor({e, h}, c.dtype, 0.1, 11);
+      }
       for (std::int64_t expert = 0; expert < e; ++expert) {
         w.gate_up_base.push_back(w.gate_up.rows(expert, expert + 1).raw());
         w.down_base.push_back(w.down.rows(expert, expert + 1).raw());
       }
       weights_.push_back(std::move(w));
     }
-    for (std::uint64_t set = 0; set < 4; ++set) routings_.push_back(routing(c, set));
+    for (std::uint64_t set = 0; set < 4; ++set) routings_.push_back(c.routing(set));
     sizes_ = plan.sizes(c.tokens, pool.num_threads());
     saved_.resize(static_cast<std::size_t>(sizes_.saved_bytes));
     scratch_.resize(static_cast<std::size_t>(
@@ -112,6 +69,10 @@ class Layer {
     inputs_.top_k_index = routings_[turn % routings_.size()].raw();
     inputs_.weights.gate_up = {w.gate_up_base, case_.shape.hidden};
     inputs_.weights.down = {w.down_base, case_.shape.inter};
+    if (case_.shape.gpt_oss) {
+      inputs_.weights.gate_up_bias = w.gate_up_bias.raw();
+      inputs_.weights.down_bias = w.down_bias.raw();
+    }
     plan_.forward({inputs_, y_.raw(), saved_, scratch_}, pool_);
     if (case_.mode == LayerMode::kForward) return;
     plan_.backward({inputs_, dy_.raw(), saved_, scratch_, gradients_}, pool_);
@@ -216,50 +177,7 @@ class Dense {
   Tensor d_gate_up_, d_down_;
 };
 
-double quantile(std::vector<double> values, double share) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<std::size_t>(
-      std::lround(share * static_cast<double>(values.size() - 1)))];
-}
-
 }  // namespace
-
-const std::vector<LayerShape>& layer_shapes() {
-  static const std::vector<LayerShape> shapes = {
-      {"tiny", 8, 2, 64, 32},
-      {"qwen3-30b-a3b", 128, 8, 2048, 768},
-      {"olmoe-1b-7b", 64, 8, 2048, 1024},
-      {"mixtral-8x7b", 8, 2, 4096, 14336},
-      {"qwen3-next-80b", 512, 10, 2048, 512},
-  };
-  return shapes;
-}
-
-double LayerCase::flops() const {
-  const double passes = mode == LayerMode::kForward ? 1 : mode == LayerMode::kLora ? 2 : 3;
-  return passes * 6.0 * static_cast<double>(tokens * shape.top_k) *
-         static_cast<double>(shape.hidden * shape.inter);
-}
-
-experts::ExpertsRequest LayerCase::request(const std::string& implementation) const {
-  experts::ExpertsRequest r;
-  r.implementation = implementation;
-  r.num_experts = shape.num_experts, r.top_k = shape.top_k;
-  r.hidden = shape.hidden, r.inter = shape.inter, r.max_tokens = tokens;
-  r.compute_dtype = r.weight_dtype = r.d_output_dtype = dtype;
-  r.aligned_weights = true;
-  if (mode == LayerMode::kForward) return r;
-  const GradSpec f32{GradMode::kOverwrite, DType::kF32};
-  r.wanted.hidden = {GradMode::kOverwrite, dtype};
-  r.wanted.top_k_weights = f32;
-  if (mode == LayerMode::kFull) {
-    r.wanted.gate_up = r.wanted.down = f32;
-    return r;
-  }
-  r.gate_up_lora = r.down_lora = {.lora_rank = lora_rank, .lora_scale = 2.0f, .dtype = DType::kF32};
-  r.wanted.gate_up_a = r.wanted.gate_up_b = r.wanted.down_a = r.wanted.down_b = f32;
-  return r;
-}
 
 LayerTiming time_layer(const LayerCase& c,
                        const experts::ExpertsPlan& plan,
@@ -272,7 +190,7 @@ LayerTiming time_layer(const LayerCase& c,
     work();
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   };
-  std::vector<double> times, shares;
+  std::vector<double> times, shares, bounds;
   double spent = 0;
   for (std::size_t turn = 0; turn < 4 || spent < seconds; ++turn) {
     const double bound = timed([&] { dense.run(layer.weights(turn + 1), pool); });
@@ -280,11 +198,17 @@ LayerTiming time_layer(const LayerCase& c,
     if (turn == 0) continue;  // touches every page once
     spent += bound + ours;
     times.push_back(1e3 * ours);
-    shares.push_back(bound * c.flops() / dense.flops() / ours);
+    bounds.push_back(1e3 * bound * c.flops() / dense.flops());
+    shares.push_back(bounds.back() / times.back());
   }
-  return {quantile(times, 0.5),          quantile(times, 0.1), quantile(times, 0.9),
-          quantile(shares, 0.5),         layer.saved_bytes(),  layer.scratch_bytes(),
-          static_cast<int>(times.size())};
+  return {.ms = quantile(times, 0.5),
+          .ms_p10 = quantile(times, 0.1),
+          .ms_p90 = quantile(times, 0.9),
+          .share_of_dense = quantile(shares, 0.5),
+          .dense_ms = quantile(bounds, 0.5),
+          .saved_bytes = layer.saved_bytes(),
+          .scratch_bytes = layer.scratch_bytes(),
+          .repeats = static_cast<int>(times.size())};
 }
 
 }  // namespace moesmith::cli

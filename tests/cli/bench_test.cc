@@ -8,6 +8,7 @@
 #include <set>
 #include <sstream>
 
+#include "cuda/device.h"
 #include "io/json.h"
 #include "moesmith/experts.h"
 #include "process.h"
@@ -50,9 +51,12 @@ TEST(bench, writes_a_line_for_each_implementation_and_case) {
     EXPECT_GT(line.get_number("ms_p10", 0), 0) << name;
     EXPECT_LE(line.get_number("ms_p10", 0), line.get_number("ms", 0)) << name;
     EXPECT_LE(line.get_number("ms", 0), line.get_number("ms_p90", 0)) << name;
-    EXPECT_GT(line.get_number("gflops", 0), 0) << name;
+    EXPECT_GT(line.get_number("tflops", 0), 0) << name;
+    EXPECT_GT(line.get_number("dense_ms", 0), 0) << name;
     EXPECT_GT(line.get_number("share_of_dense", 0), 0) << name;
     EXPECT_GE(line.get_integer("repeats", 0), 3) << name;
+    EXPECT_GE(line.get_integer("peak_bytes", 0), line.get_integer("saved_bytes", 1)) << name;
+    EXPECT_FALSE(line.at("commit").as_string().empty()) << name;
     const bool saves = line.at("mode").as_string() != "forward";
     EXPECT_EQ(line.get_integer("saved_bytes", -1) > 0, saves) << name;
   }
@@ -83,6 +87,34 @@ TEST(bench, times_one_implementation_alone) {
   EXPECT_THAT(outcome.out, HasSubstr("\"implementation\": \"eager\""));
 }
 
+TEST(bench, times_every_implementation_of_a_gpu_or_says_that_there_is_none) {
+  const Outcome outcome =
+      run_command({"bench", "experts", "--shape", "tiny", "--tokens", "64", "--device", "cuda",
+                   "--mode", "forward,lora,full", "--seconds", "0", "--json"});
+  const cuda::DeviceList list = cuda::list_devices();
+  if (list.devices.empty()) {
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(outcome.err, HasSubstr("--device: got \"cuda\", expected cpu: " + list.why_empty));
+    return;
+  }
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  int timed = 0;
+  std::istringstream lines(outcome.out);
+  for (std::string text; std::getline(lines, text);) {
+    const io::Json parsed = io::Json::parse(text, "line");
+    const io::JsonRef line(parsed, "line");
+    EXPECT_EQ(line.at("device").as_string(), list.devices[0].name);
+    if (line.has("refusal")) continue;
+    ++timed;
+    const std::string name = line.at("implementation").as_string();
+    EXPECT_GT(line.get_number("ms", 0), 0) << name;
+    EXPECT_EQ(line.at("graph").as_bool(), name != "eager") << name;
+    EXPECT_TRUE(line.has("share_of_dense") || line.has("no_dense")) << name;
+  }
+  EXPECT_GE(timed, 3);
+}
+
 TEST(bench, names_what_is_wrong) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> wrong = {
       {{}, "expected moesmith bench experts"},
@@ -91,6 +123,9 @@ TEST(bench, names_what_is_wrong) {
       {{"experts", "--tokens", "2.5"}, "--tokens: got \"2.5\", expected a whole number"},
       {{"experts", "--mode", "x"}, "--mode: got \"x\", expected forward, lora, full"},
       {{"experts", "--shape", "x"}, "--shape: got \"x\", expected tiny, "},
+      {{"experts", "--device", "gpu"}, "--device: got \"gpu\", expected cpu, cuda or cuda:N"},
+      {{"experts", "--device", "cuda:x"}, "expected cpu, cuda or cuda:N"},
+      {{"experts", "--device", "cuda:99"}, "--device: got \"cuda:99\", expected "},
       {{"experts", "--lora-r", "8"}, "--lora-r is a key of a configuration"},
       {{"experts", "--shape", "tiny", "--implementation", "x"}, "x"},
       {{"experts", "--shape", "tiny", "--implementation", "sonicmoe"}, "sonicmoe"}};
