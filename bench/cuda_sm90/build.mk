@@ -21,7 +21,7 @@ weight_gradient_test.o: $(ROOT)/tests/cuda_sm90/weight_gradient_test.cu $(HEADER
 	@nvcc $(FLAGS) -c $< -o $@ 2> $@.log || (cat $@.log; false)
 weight_gradient_bench.o: $(ROOT)/bench/cuda_sm90/weight_gradient_bench.cu $(HEADERS)
 	@nvcc $(FLAGS) -c $< -o $@ 2> $@.log || (cat $@.log; false)
-cublas.o: $(ROOT)/bench/cuda/cublas.cc $(ROOT)/bench/cuda/cublas.h
+cublas.o: $(ROOT)/src/cuda/cublas.cc $(ROOT)/src/cuda/cublas.h
 	@nvcc $(FLAGS) -c $< -o $@
 weight_gradient_bench: cublas.o
 sm90_test sm90_bench weight_gradient_test weight_gradient_bench: %: %.o $(OBJECTS)

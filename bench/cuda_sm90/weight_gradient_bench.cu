@@ -11,11 +11,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "../cuda/cublas.h"
+#include "cuda/cublas.h"
 #include "kernels/cuda/sm90/weight_gradient.h"
 
 namespace moesmith::kernels::sm90 {
@@ -73,7 +74,7 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-void bench(const Shape& s, bool all, int repeat, const bench::Cublas& cublas) {
+void bench(const Shape& s, bool all, int repeat, const cuda::Cublas* cublas) {
   Device device;
   std::mt19937 random(11);
   const std::int64_t num_rows = s.tokens * s.top_k;
@@ -153,10 +154,15 @@ void bench(const Shape& s, bool all, int repeat, const bench::Cublas& cublas) {
         if (i >= 0) times[c].push_back(ms);
       }
       const double ms = time([&] {
-        if (!cublas.why_absent().empty()) return;
-        const void* left = sum.left == x ? dense_x : sum.left;
-        const void* right = sum.right == x ? dense_x : sum.right;
-        cublas.run({s.experts, sum.m, sum.n, each, false, true, left, right, out}, stream);
+        if (cublas == nullptr) return;
+        cuda::DenseProduct dense;
+        dense.m = sum.m, dense.n = sum.n, dense.k = each, dense.batch = s.experts;
+        dense.a = sum.left == x ? dense_x : sum.left;
+        dense.a_stride = sum.m, dense.a_batch = each * sum.m, dense.a_transposed = true;
+        dense.b = sum.right == x ? dense_x : sum.right;
+        dense.b_stride = sum.n, dense.b_batch = each * sum.n;
+        dense.c = out, dense.c_stride = sum.n, dense.c_batch = sum.m * sum.n;
+        cublas->run(dense, stream);
       });
       if (i >= 0) bound.push_back(ms);
     }
@@ -194,8 +200,9 @@ int run(int argc, char** argv) {
       return 2;
     }
   }
-  const bench::Cublas cublas;
-  for (const Shape& s : shapes) bench(s, all, repeat, cublas);
+  std::optional<cuda::Cublas> cublas;
+  if (cuda::why_no_cublas().empty()) cublas.emplace();
+  for (const Shape& s : shapes) bench(s, all, repeat, cublas ? &*cublas : nullptr);
   return 0;
 }
 
