@@ -81,6 +81,16 @@ __device__ __forceinline__ void multiply_factor(
   }
 }
 
+// Stages of a tile in which this warpgroup has no rows.
+template <int kCluster, int kCount>
+__device__ __forceinline__ void pass_over(const SharedMap& map, RingPosition& at, int blocks) {
+  for (int block = 0; block < blocks; ++block) {
+    barrier_wait(map.full + at.stage * 8, at.parity);
+    release<kCluster>(map.empty + at.stage * 8);
+    at.advance<kCount>();
+  }
+}
+
 template <int kN, Major kMajor, int kCluster, class Epilogue>
 __device__ __forceinline__ void consume(const GemmParams& p,
                                         const typename Epilogue::Params& epilogue,
@@ -122,13 +132,7 @@ __device__ __forceinline__ void consume(const GemmParams& p,
     }
     while (item < kItems) run_item<Epilogue, kN>(item++, epilogue, context, words);
     if (ends) return;
-    if (!works) {
-      for (int block = 0; block < main_blocks + factor_blocks; ++block) {
-        barrier_wait(map.full + at.stage * 8, at.parity);
-        release<kCluster>(map.empty + at.stage * 8);
-        at.advance<kCount>();
-      }
-    }
+    if (!works) pass_over<kCluster, kCount>(map, at, main_blocks + factor_blocks);
     TilePlace next{};
     if constexpr (kCluster == 1) {
       const int slot = turn & 1;
@@ -163,23 +167,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   extern __shared__ std::uint8_t shared[];
   constexpr int kCount = kStages<kN>;
   const SharedMap map(shared_address(shared), kCount);
-  if (threadIdx.x == 0) {
-    tensor_map_prefetch(&p.b);
-    for (int i = 0; i < kCount; ++i) {
-      barrier_init(map.full + 8 * i, kGather ? 129 : 1);
-      barrier_init(map.empty + 8 * i, 8 * kCluster);
-    }
-    for (int i = 0; i < 2; ++i) {
-      barrier_init(map.tile_full + 8 * i, 1);
-      barrier_init(map.tile_empty + 8 * i, 8);
-    }
-    barrier_init_fence();
-  }
-  if constexpr (kCluster == 2) {
-    cluster_sync();
-  } else {
-    __syncthreads();
-  }
+  start_barriers<kCluster>(map, kCount, kGather ? 129 : 1, p.b);
   if (threadIdx.x < 128) {
     registers_give<kProducerRegisters<kGather>>();
     produce<kN, kMajor, kGather, kCluster>(p, map);
@@ -187,10 +175,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     registers_take<kConsumerRegisters<kGather>>();
     consume<kN, kMajor, kCluster, Epilogue>(p, epilogue, map);
   }
-  if constexpr (kCluster == 2) {
-    __syncwarp();
-    cluster_sync();
-  }
+  end_cluster<kCluster>();
 }
 
 }  // namespace moesmith::kernels::sm90

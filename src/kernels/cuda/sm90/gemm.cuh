@@ -121,6 +121,40 @@ struct SharedMap {
         ring((own_index + 8 + 1023) & ~1023u) {}
 };
 
+// Before the first barrier is used: `arrivals` fill a stage, two warpgroups of each block of the
+// cluster empty it.
+template <int kCluster>
+__device__ __forceinline__ void start_barriers(const SharedMap& map,
+                                               int stages,
+                                               int arrivals,
+                                               const CUtensorMap& soon_read) {
+  if (threadIdx.x == 0) {
+    tensor_map_prefetch(&soon_read);
+    for (int i = 0; i < stages; ++i) {
+      barrier_init(map.full + 8 * i, arrivals);
+      barrier_init(map.empty + 8 * i, 8 * kCluster);
+    }
+    for (int i = 0; i < 2; ++i) {
+      barrier_init(map.tile_full + 8 * i, 1);
+      barrier_init(map.tile_empty + 8 * i, 8);
+    }
+    barrier_init_fence();
+  }
+  if constexpr (kCluster == 2) {
+    cluster_sync();
+  } else {
+    __syncthreads();
+  }
+}
+// A block's shared memory stays until its neighbour has written and read all of it.
+template <int kCluster>
+__device__ __forceinline__ void end_cluster() {
+  if constexpr (kCluster == 2) {
+    __syncwarp();
+    cluster_sync();
+  }
+}
+
 __device__ __forceinline__ void store_shared(std::uint32_t to, int value) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
 }

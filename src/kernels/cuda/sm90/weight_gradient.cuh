@@ -363,13 +363,7 @@ __device__ __forceinline__ void consume_sum(const WeightGradientParams& p,
     }
     while (item < kItems) run_item<Epilogue, kTileN>(item++, epilogue, context, words);
     if (ends) return;
-    if (!works) {
-      for (int block = 0; block < whole + (rest > 0 ? 1 : 0); ++block) {
-        barrier_wait(map.full + at.stage * 8, at.parity);
-        release<kCluster>(map.empty + at.stage * 8);
-        at.advance<kCount>();
-      }
-    }
+    if (!works) pass_over<kCluster, kCount>(map, at, whole + (rest > 0 ? 1 : 0));
     if constexpr (kCluster == 1) {
       const int slot = turn & 1;
       barrier_wait(map.tile_full + 8 * slot, (turn >> 1) & 1);
@@ -403,23 +397,7 @@ __global__ void __launch_bounds__(kSumThreads, 1)
   extern __shared__ std::uint8_t shared[];
   constexpr int kCount = kSumStages;
   const SharedMap map(shared_address(shared), kCount);
-  if (threadIdx.x == 0) {
-    tensor_map_prefetch(&p.contiguous);
-    for (int i = 0; i < kCount; ++i) {
-      barrier_init(map.full + 8 * i, 129);
-      barrier_init(map.empty + 8 * i, 8 * kCluster);
-    }
-    for (int i = 0; i < 2; ++i) {
-      barrier_init(map.tile_full + 8 * i, 1);
-      barrier_init(map.tile_empty + 8 * i, 8);
-    }
-    barrier_init_fence();
-  }
-  if constexpr (kCluster == 2) {
-    cluster_sync();
-  } else {
-    __syncthreads();
-  }
+  start_barriers<kCluster>(map, kCount, 129, p.contiguous);
   if (threadIdx.x < 128) {
     registers_give<40>();
     produce_sum<kGatherLeft, kCluster>(p, map);
@@ -427,10 +405,7 @@ __global__ void __launch_bounds__(kSumThreads, 1)
     registers_take<232>();
     consume_sum<kGatherLeft, kCluster, Epilogue>(p, epilogue, map);
   }
-  if constexpr (kCluster == 2) {
-    __syncwarp();
-    cluster_sync();
-  }
+  end_cluster<kCluster>();
 }
 
 // One source file for each gathered side, so that each compiles in seconds.
