@@ -23,6 +23,6 @@ weight_gradient_bench.o: $(ROOT)/bench/cuda_sm90/weight_gradient_bench.cu $(HEAD
 	@nvcc $(FLAGS) -c $< -o $@ 2> $@.log || (cat $@.log; false)
 cublas.o: $(ROOT)/src/cuda/cublas.cc $(ROOT)/src/cuda/cublas.h
 	@nvcc $(FLAGS) -c $< -o $@
-weight_gradient_bench: cublas.o
+sm90_bench weight_gradient_bench: cublas.o
 sm90_test sm90_bench weight_gradient_test weight_gradient_bench: %: %.o $(OBJECTS)
 	@nvcc -arch=sm_90a -cudart static $^ -o $@ -ldl

@@ -4,13 +4,13 @@
 // at run time. One JSON object a line.
 //   sm90_bench SHAPE... [--tokens N,..] [--rank R] [--repeat N] [--cols C] [--cluster C] [--group
 //   G]
-#include <dlfcn.h>
-
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <sstream>
 
+#include "cuda/cublas.h"
 #include "moesmith/error.h"
 #include "problem.cuh"
 
@@ -20,22 +20,14 @@ namespace {
 // The bound: x W^T for both projections, then their gradients, one batch entry per expert.
 class Dense {
  public:
-  explicit Dense(cudaStream_t stream) {
-    for (const char* name :
-         {"libcublas.so.13", "/usr/local/cuda/lib64/libcublas.so.13", "libcublas.so"}) {
-      library_ = dlopen(name, RTLD_NOW | RTLD_GLOBAL);
-      if (library_ != nullptr) break;
+  explicit Dense(cudaStream_t stream) : stream_(stream) {
+    if (cuda::why_no_cublas().empty()) {
+      cublas_.emplace();
+    } else {
+      std::fprintf(stderr, "no cuBLAS: %s\n", cuda::why_no_cublas().c_str());
     }
-    if (library_ == nullptr) {
-      std::fprintf(stderr, "no cuBLAS: %s\n", dlerror());
-      return;
-    }
-    gemm_ = reinterpret_cast<Gemm>(dlsym(library_, "cublasGemmStridedBatchedEx"));
-    reinterpret_cast<int (*)(void**)>(dlsym(library_, "cublasCreate_v2"))(&handle_);
-    reinterpret_cast<int (*)(void*, cudaStream_t)>(dlsym(library_, "cublasSetStream_v2"))(handle_,
-                                                                                          stream);
   }
-  bool ready() const { return gemm_ != nullptr; }
+  bool ready() const { return cublas_.has_value(); }
 
   void run(Problem& p) const {
     const std::int64_t E = p.spec.experts, H = p.spec.hidden, I = p.spec.inter, W = p.pairs * I;
@@ -47,29 +39,6 @@ class Dense {
   }
 
  private:
-  using Gemm = int (*)(void*,
-                       int,
-                       int,
-                       int,
-                       int,
-                       int,
-                       const void*,
-                       const void*,
-                       int,
-                       int,
-                       long long,
-                       const void*,
-                       int,
-                       int,
-                       long long,
-                       const void*,
-                       void*,
-                       int,
-                       int,
-                       long long,
-                       int,
-                       int,
-                       int);
   // c [m, n] = a [m, k] b^T, b [n, k]; or a b, b [k, n]
   void multiply(bool transposed,
                 std::int64_t m,
@@ -79,18 +48,18 @@ class Dense {
                 const void* b,
                 void* c,
                 std::int64_t batch) const {
-    const float one = 1.0f, zero = 0.0f;
-    const int ldb = static_cast<int>(transposed ? k : n);
-    const int status =
-        gemm_(handle_, transposed ? 1 : 0, 0, static_cast<int>(n), static_cast<int>(m),
-              static_cast<int>(k), &one, b, 14, ldb, n * k, a, 14, static_cast<int>(k), m * k,
-              &zero, c, 14, static_cast<int>(n), m * n, static_cast<int>(batch), 68, -1);
-    if (status != 0) std::fprintf(stderr, "cublasGemmStridedBatchedEx: %d\n", status);
+    cuda::DenseProduct product;
+    product.m = m, product.n = n, product.k = k;
+    product.a = a, product.a_stride = k, product.a_batch = m * k;
+    product.b = b, product.b_stride = transposed ? k : n, product.b_batch = n * k;
+    product.b_transposed = transposed;
+    product.c = c, product.c_stride = n, product.c_batch = m * n;
+    product.batch = batch;
+    cublas_->run(product, stream_);
   }
 
-  void* library_ = nullptr;
-  void* handle_ = nullptr;
-  Gemm gemm_ = nullptr;
+  cudaStream_t stream_;
+  std::optional<cuda::Cublas> cublas_;
 };
 
 double percentile(std::vector<double> v, double q) {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "../../bench/cuda_sm90/problem.cuh"
+#include "hopper.h"
 #include "moesmith/error.h"
 
 namespace moesmith::kernels::sm90 {
@@ -425,18 +426,7 @@ void test_host() {
 int run_all() {
   test_host();
   if (failures > 0) return 1;
-  int count = 0;
-  cudaDeviceProp properties{};
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-    std::printf("skipped: the CUDA runtime finds no device\n");
-    return 77;
-  }
-  SM90_CHECK(cudaGetDeviceProperties(&properties, 0));
-  if (properties.major != 9) {
-    std::printf("skipped: %s has compute capability %d.%d, expected 9.0\n", properties.name,
-                properties.major, properties.minor);
-    return 77;
-  }
+  if (!has_hopper()) return kSkipped;
   const ProblemSpec odd{.name = "odd sizes",
                         .experts = 6,
                         .top_k = 2,

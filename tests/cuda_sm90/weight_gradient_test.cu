@@ -13,6 +13,7 @@
 #include <cstring>
 #include <vector>
 
+#include "hopper.h"
 #include "kernels/cuda/sm90/weight_gradient.h"
 #include "moesmith/error.h"
 
@@ -247,18 +248,7 @@ int run_all(bool small) {
   check(choose_weight_gradient_tile(512, 768, false).cluster == 1, "3 tiles of n: a cluster");
   check(choose_weight_gradient_tile(2880, 2880, true).cluster == 2, "23 tiles of m: no cluster");
   if (failures > 0) return 1;
-  int count = 0;
-  cudaDeviceProp properties{};
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-    std::printf("skipped: the CUDA runtime finds no device\n");
-    return 77;
-  }
-  CHECK_CUDA(cudaGetDeviceProperties(&properties, 0));
-  if (properties.major != 9) {
-    std::printf("skipped: %s has compute capability %d.%d, expected 9.0\n", properties.name,
-                properties.major, properties.minor);
-    return 77;
-  }
+  if (!has_hopper()) return kSkipped;
   const std::vector<int> tails{0, 1, 7, 15, 16, 17, 63, 64, 65, 0, 127, 128, 200, 513, 48, 0};
   const std::vector<int> few{0, 70, 17, 0, 200, 64};
   int cases = 0;
