@@ -40,16 +40,20 @@ std::vector<std::string> list(const Arguments& arguments, const char* name, cons
               str("--", name, ": got \"", got, "\", expected ", expected));
 }
 
-double number(const char* name, const std::string& text, double least, double most) {
+double number(const char* name, const std::string& text, std::int64_t least, std::int64_t most) {
   std::istringstream in(text);
   double value = 0;
-  if (!(in >> value) || !in.eof() || value < least || value > most) {
+  if (!(in >> value) || !in.eof() || value < static_cast<double>(least) ||
+      value > static_cast<double>(most)) {
     wrong(name, text, str("a number from ", least, " to ", most));
   }
   return value;
 }
 
-std::int64_t whole(const char* name, const std::string& text, double least, double most) {
+std::int64_t whole(const char* name,
+                   const std::string& text,
+                   std::int64_t least,
+                   std::int64_t most) {
   const double value = number(name, text, least, most);
   if (value != static_cast<double>(static_cast<std::int64_t>(value))) {
     wrong(name, text, "a whole number");
