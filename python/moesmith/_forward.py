@@ -6,7 +6,9 @@ f(module, hidden_states [T, H], top_k_index [T, K], top_k_weights [T, K]) -> [T,
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 
 import torch
 
@@ -46,8 +48,17 @@ def _layer_of(module, implementation: str) -> Layer:
 
 
 def _resolve_traced(context) -> None:
+    """Of the module being traced, and of its likes in the model: where layers are compiled one by
+    one, a graph fits the others only if they know their Layer before they run."""
     module = _private.value_of(context, "module")
-    resolve(module, _private.value_of(context, "implementation"))
+    implementation = _private.value_of(context, "implementation")
+    known = getattr(module, _LAYER, None)
+    resolve(module, implementation)
+    if known is None or known.implementation != implementation:
+        for other in gc.get_objects():  # nothing leads from a module to those beside it
+            if type(other) is type(module) and other.config is module.config:
+                with contextlib.suppress(UnsupportedError):  # its own call will say so
+                    resolve(other, implementation)
 
 
 def _weight(module, name: str) -> torch.Tensor:

@@ -3,10 +3,20 @@
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 import moesmith
 from moesmith import Adapter, Layer
-from support import assert_close, expert_targets, experts_module, leaf, loss_of, tiny_model
+from support import (
+    assert_close,
+    expert_targets,
+    experts_module,
+    family_configs,
+    leaf,
+    load,
+    loss_of,
+    tiny_model,
+)
 
 E, K, H, I, R = 5, 2, 24, 10, 3  # noqa: E741
 
@@ -106,3 +116,32 @@ def test_an_experts_module_compiles_without_a_break():
     index = torch.randint(0, 8, (9, 2))
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(x, index, w), module(x, index, w))
+
+
+def test_layers_compiled_one_by_one_share_a_graph():
+    """More layers than the compiler makes graphs of one function, none called before, under
+    checkpointing, which refuses a layer that runs once compiled and once not."""
+    peft = pytest.importorskip("peft")
+    model_type, options = family_configs()["qwen3_moe"]
+    config = AutoConfig.for_model(model_type, **(options | {"num_hidden_layers": 10}))
+    model = load(config, dtype=torch.float32)
+    targets = list(expert_targets(model))
+    lora = peft.LoraConfig(
+        r=3, target_modules=[], target_parameters=targets, init_lora_weights=False
+    )
+    model = peft.get_peft_model(model, lora).train()
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    graphs = []
+
+    def count(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    for layer in model.get_base_model().model.layers:
+        layer.compile(backend=count)
+    ids = torch.randint(3, 250, (1, 20))
+    for number, name in enumerate(("scattermoe", "moesmith"), 1):
+        model.set_experts_implementation(name)
+        loss_of(model, ids, ids)[1].backward()
+        assert len(graphs) == number
