@@ -7,15 +7,17 @@
         --implementation grouped_mm,scattermoe,sonicmoe
 
 The implementations take turns, a round each, on the same module, weights and routing; a line of
-JSON for each with the median of the rounds, the 10 and 90 % quantiles, and on GPUs the peak of what
-a call allocates. FLOPs count the base products only (6 T K H I forward, 12 with LoRA on frozen
-weights, 18 with trained ones). Nothing is checked here: tests/python does that.
+JSON for each with the median of the rounds, the 10 and 90 % quantiles, and on GPUs the median of
+the host's share (until all is queued) and the peak of what a call allocates. FLOPs count the base
+products only (6 T K H I forward, 12 with LoRA on frozen weights, 18 with trained ones). Nothing is
+checked here: tests/python does that.
 """
 
 import argparse
 import itertools
 import json
 import os
+import statistics
 import time
 
 import peft
@@ -79,7 +81,8 @@ def synchronise(device):
 
 
 def measure(options, shape, mode, tokens):
-    """{implementation: [seconds of each round]}, and peaks of allocated MiB on GPUs."""
+    """{implementation: [seconds of each round]}, the host's share of them, and peaks of allocated
+    MiB on GPUs."""
     experts, top_k, hidden, _ = SHAPES[shape]
     dtype = {"bf16": torch.bfloat16, "f32": torch.float32}[options.dtype]
     layer, config = make_layer(options, shape, mode, dtype)
@@ -99,7 +102,7 @@ def measure(options, shape, mode, tokens):
                 for tensor in trained:
                     tensor.grad = None
 
-    seconds = {name: [] for name in options.implementation}
+    seconds, host = ({name: [] for name in options.implementation} for _ in range(2))
     peaks = {}
     for number in range(options.rounds + 1):
         for name in options.implementation:
@@ -110,15 +113,17 @@ def measure(options, shape, mode, tokens):
             synchronise(options.device)
             start = time.perf_counter()
             run(number)
+            queued = time.perf_counter() - start
             synchronise(options.device)
             if number:  # the first round warms up
+                host[name].append(queued)
                 seconds[name].append(time.perf_counter() - start)
             if options.device == "cuda":
                 peaks[name] = (torch.cuda.max_memory_allocated() - before) / 2**20
-    return seconds, peaks
+    return seconds, host, peaks
 
 
-def line_of(options, shape, mode, tokens, name, seconds, peak):
+def line_of(options, shape, mode, tokens, name, seconds, host, peak):
     _, top_k, hidden, inter = SHAPES[shape]
     flops = PASSES[mode] * 6 * tokens * top_k * hidden * inter
     seconds = sorted(seconds)
@@ -139,6 +144,7 @@ def line_of(options, shape, mode, tokens, name, seconds, peak):
         "median_ms": round(median * 1e3, 3),
         "p10_ms": round(seconds[round(0.1 * last)] * 1e3, 3),
         "p90_ms": round(seconds[round(0.9 * last)] * 1e3, 3),
+        "host_ms": round(statistics.median(host) * 1e3, 3) if cuda else None,
         "gflops": round(flops / median * 1e-9, 1),
         "peak_mib": None if peak is None else round(peak, 1),
         "versions": f"moesmith {moesmith.__version__}, transformers {transformers.__version__}, "
@@ -168,9 +174,10 @@ def main():
     moesmith.register()
     lists = [getattr(options, name).split(",") for name in ("shape", "mode", "tokens")]
     for shape, mode, tokens in itertools.product(*lists):
-        seconds, peaks = measure(options, shape, mode, int(tokens))
+        seconds, host, peaks = measure(options, shape, mode, int(tokens))
         for name in options.implementation:
-            line = line_of(options, shape, mode, int(tokens), name, seconds[name], peaks.get(name))
+            figures = seconds[name], host[name], peaks.get(name)
+            line = line_of(options, shape, mode, int(tokens), name, *figures)
             print(json.dumps(line), flush=True)
 
 

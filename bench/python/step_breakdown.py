@@ -9,14 +9,23 @@
 that attention, router, norms, loss and optimiser are what they are for the others. Its time is what
 no experts implementation can go below. A line of JSON for each implementation:
 
-    step_ms     median of the rounds, taken by turns
+    step_ms     median of the steps but for the first of each turn; a turn is `--steps` steps of one
+                implementation, so that the allocator has what it needs, as in training
+    allocations of memory from the driver, and gc_ms of Python's garbage collector, in the slowest
+                of these steps
     enqueue_ms  until the host has queued the step: close to step_ms, the host is what bounds it
     gpu_ms      what the GPU's kernels take together, in one more step under torch.profiler; ours_ms
                 those of this package among them; launches their number
     peaks_mib   of allocated memory: forward through the layers; loss with the head, both ways;
                 backward through the layers; optimiser
+
+With `--chunked_loss 1` head and loss run by 1,024 tokens, each part again in backward, as the fused
+losses of training stacks do: no logits of all tokens. With `--compile 1` torch.compile has each
+decoder layer or, for grouped_mm, which under PEFT and checkpointing does not run so, its attention
+and norms.
 """
 
+import gc
 import json
 import re
 import statistics
@@ -25,23 +34,26 @@ import time
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 import moesmith
 import train_step
 from moesmith import _forward
 
+CHUNK = 1024
+NUMBERS = {"steps": 4, "chunked_loss": 0, "kernels": 1, "compile": 0}
+
 
 class NoExperts(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weights, *factors):
-        ctx.like = weights, factors
+        ctx.save_for_backward(weights, *factors)
         return hidden.clone()
 
     @staticmethod
     def backward(ctx, gradient):
-        weights, factors = ctx.like
-        return gradient, *[torch.zeros_like(t) for t in (weights, *factors)]
+        return gradient, *[torch.zeros_like(t) for t in ctx.saved_tensors]
 
 
 def no_experts(module, hidden_states, top_k_index, top_k_weights):
@@ -66,9 +78,60 @@ class Peaks:
         output[0].register_hook(lambda _gradient: self.mark("loss"))
 
 
-def step(model, optimizer, ids, peaks):
+def use(options, model, name):
+    """Makes `name` the implementation, compiled as the options say."""
+    model.set_experts_implementation(name)
+    for layer in model.get_base_model().model.layers:
+        parts = layer.self_attn, layer.input_layernorm, layer.post_attention_layernorm
+        for module in (layer, *parts):
+            module._compiled_call_impl = None
+        if options.compile:
+            for module in parts if name == "grouped_mm" else (layer,):
+                module.compile()
+
+
+class Costs:
+    """What besides the model takes time: memory from the driver, and the garbage collector."""
+
+    def __init__(self):
+        self.gc_seconds, self._gc_start, self._device_calls = 0.0, 0.0, 0
+        gc.callbacks.append(self._collecting)
+
+    def _collecting(self, phase, _information):
+        if phase == "start":
+            self._gc_start = time.perf_counter()
+        else:
+            self.gc_seconds += time.perf_counter() - self._gc_start
+
+    def take(self):
+        """(calls of the driver for memory, milliseconds of collecting) since it was last asked."""
+        stats = torch.cuda.memory_stats()
+        calls = stats["num_device_alloc"] + stats["num_device_free"]
+        result = calls - self._device_calls, round(self.gc_seconds * 1e3, 1)
+        self._device_calls, self.gc_seconds = calls, 0.0
+        return result
+
+
+def chunked_loss(model, ids):
+    causal = model.get_base_model()
+    hidden, targets = causal.model(input_ids=ids)[0][0, :-1], ids[0, 1:]
+
+    def part(rows, expected):
+        logits = causal.lm_head(rows).float()
+        return torch.nn.functional.cross_entropy(logits, expected, reduction="sum")
+
+    pairs = zip(hidden.split(CHUNK), targets.split(CHUNK))
+    return sum(checkpoint(part, *pair, use_reentrant=False) for pair in pairs) / len(targets)
+
+
+def step(options, model, optimizer, ids, peaks):
     torch.cuda.reset_peak_memory_stats()
-    model(input_ids=ids, labels=ids).loss.backward()
+    if options.chunked_loss:
+        loss = chunked_loss(model, ids)
+    else:
+        loss = model(input_ids=ids, labels=ids).loss
+    loss.backward()
+    del loss
     peaks.mark("layers_backward")
     optimizer.step()
     peaks.mark("optimiser")
@@ -102,32 +165,38 @@ def measure(options, model, optimizer, tokens):
     ids = torch.randint(0, options.vocabulary, (1, tokens), device="cuda")
     peaks = Peaks()
     hook = model.get_base_model().model.register_forward_hook(peaks.watch)
-    took, queued = ({name: [] for name in options.implementation} for _ in range(2))
-    lines = {name: {} for name in options.implementation}
-    for number in range(options.rounds + 1):
-        for name in options.implementation:
-            model.set_experts_implementation(name)
+    took, queued, costs = ({name: [] for name in options.implementation} for _ in range(3))
+    lines, meter = {name: {} for name in options.implementation}, Costs()
+    for turn in range(options.rounds * len(options.implementation)):
+        name = options.implementation[turn % len(options.implementation)]
+        use(options, model, name)
+        for number in range(options.steps):
             torch.cuda.synchronize()
+            meter.take()
             start = time.perf_counter()
-            step(model, optimizer, ids, peaks)
+            step(options, model, optimizer, ids, peaks)
             half = time.perf_counter() - start
             torch.cuda.synchronize()
-            if number:  # the first round warms up
+            if number:  # the first of a turn warms up
                 took[name].append(time.perf_counter() - start)
                 queued[name].append(half)
-            lines[name]["peaks_mib"] = dict(peaks.mib)
+                costs[name].append((took[name][-1], *meter.take()))
+        lines[name]["peaks_mib"] = dict(peaks.mib)
     for name, line in lines.items():
-        model.set_experts_implementation(name)
+        use(options, model, name)
         line["step_ms"] = round(statistics.median(took[name]) * 1e3, 1)
         line["best_ms"] = round(min(took[name]) * 1e3, 1)
         line["enqueue_ms"] = round(statistics.median(queued[name]) * 1e3, 1)
-        line |= kernels(lambda: step(model, optimizer, ids, peaks))
+        _, line["allocations"], line["gc_ms"] = max(costs[name])
+        line["steps_ms"] = [round(one * 1e3, 1) for one in took[name]]
+        if options.kernels:
+            line |= kernels(lambda: step(options, model, optimizer, ids, peaks))
     hook.remove()
     return lines
 
 
 def main():
-    options = train_step.parse(__doc__, "none,grouped_mm,scattermoe,sonicmoe", "cuda")
+    options = train_step.parse(__doc__, "none,grouped_mm,scattermoe,sonicmoe", "cuda", **NUMBERS)
     torch.manual_seed(0)
     moesmith.register()
     _forward.FUNCTIONS["none"] = no_experts
@@ -138,7 +207,12 @@ def main():
         for name, line in measure(options, model, optimizer, tokens).items():
             head = {"bench": "python_step_breakdown", "implementation": name, "tokens": tokens}
             head |= {"layers": options.layers, "vocabulary": options.vocabulary}
-            head |= {"device": torch.cuda.get_device_name(), "rounds": options.rounds}
+            head |= {"chunked_loss": options.chunked_loss, "compile": options.compile}
+            head |= {
+                "device": torch.cuda.get_device_name(),
+                "rounds": options.rounds,
+                "steps": options.steps,
+            }
             print(json.dumps(head | line | {"versions": train_step.versions()}), flush=True)
 
 

@@ -30,8 +30,8 @@ def versions():
     )
 
 
-def make_model(options):
-    config = Qwen3MoeConfig(
+def make_config(options):
+    return Qwen3MoeConfig(
         vocab_size=options.vocabulary,
         hidden_size=2048,
         intermediate_size=6144,
@@ -46,6 +46,10 @@ def make_model(options):
         max_position_embeddings=40960,
         tie_word_embeddings=False,
     )
+
+
+def make_model(options):
+    config = make_config(options)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(options.device):
         model = AutoModelForCausalLM.from_config(
@@ -94,16 +98,18 @@ def steps(options, model, optimizer, tokens):
     return seconds, peaks
 
 
-def parse(description, implementation, device):
-    """The command line, with these defaults; step_breakdown.py has the same."""
+def parse(description, implementation, device, **further):
+    """The command line, with these defaults; step_breakdown.py and generate.py have the same and
+    further options."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--implementation", default=implementation, help="a list, as in a,b")
     parser.add_argument("--tokens", default="1024", help="a list, as in a,b")
     parser.add_argument("--device", default=device, choices=("cpu", "cuda"))
-    for name, value in (("layers", 4), ("vocabulary", 4096), ("checkpointing", 0), ("rounds", 3)):
-        parser.add_argument(f"--{name}", type=int, default=value)
+    numbers = {"layers": 4, "vocabulary": 4096, "checkpointing": 0, "rounds": 3}
+    for name, value in (numbers | further).items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
     options = parser.parse_args()
     options.implementation = options.implementation.split(",")
     return options
