@@ -33,30 +33,37 @@ struct Backward {
 
   void run_d_a() const {
     const ExpertsRequest& request = pass.request;
-    pass.pool.run(pass.work.num_hits * num_i_blocks(), [&](std::int64_t task, int worker) {
-      const Hit& hit = pass.work.hits[task / num_i_blocks()];
-      const std::int64_t i0 = task % num_i_blocks() * kInterBlock;
-      const std::int64_t n = std::min(kInterBlock, request.inter - i0);
+    constexpr std::int64_t kLd = 2 * kMaxColumns;
+    const std::int64_t columns =
+        round_up(pass.columns_per_task(request.inter, pass.work.num_hits, request.transposed, kLd),
+                 kInterBlock);
+    const std::int64_t pieces = ceil_div(request.inter, columns);
+    pass.pool.run(pass.work.num_hits * pieces, [&](std::int64_t task, int worker) {
+      const Hit& hit = pass.work.hits[task / pieces];
+      const std::int64_t i0 = task % pieces * columns, n = std::min(columns, request.inter - i0);
       const WorkerScratch scratch = pass.worker(worker);
       const WeightPart part = down_part(request, pass.inputs.weights, hit.expert);
       for_groups(hit.begin, hit.end, [&](std::int64_t begin, std::int64_t end) {
         multiply(pass.by_token(dy, request.hidden), begin, end, request.hidden,
                  from_column(backward_operand(part, request.weight_dtype), i0), n, scratch.block,
-                 kMaxColumns, false);
+                 kLd, false);
         if (const std::int64_t rank = request.down_lora.lora_rank; rank > 0) {
           const auto a = pass.a_operand(request.down_lora, pass.inputs.down_lora, hit.expert,
                                         request.inter, false);
           multiply(pass.by_row(pass.work.v_2, rank), begin, end, rank, from_column(a, i0), n,
-                   scratch.block, kMaxColumns, true);
+                   scratch.block, kLd, true);
         }
         for (std::int64_t r = begin; r < end; ++r) {
-          activation(r, i0, n, scratch.block + (r - begin) * kMaxColumns);
+          const float* d_a = scratch.block + (r - begin) * kLd;
+          for (std::int64_t i = 0; i < n; i += kInterBlock) {
+            activation(r, i0 + i, std::min(kInterBlock, n - i), d_a + i);
+          }
         }
       });
     });
   }
 
-  // d_a [n] of a row.
+  // d_a [n] of a row, n <= kInterBlock.
   void activation(std::int64_t row, std::int64_t i0, std::int64_t n, const float* d_a) const {
     const ExpertsRequest& request = pass.request;
     const std::int64_t width = request.gate_up_width();
@@ -101,50 +108,51 @@ struct Backward {
     return static_cast<float>(sum);
   }
 
+  // Pieces of long rows of W1, by expert, and then the sums over a token's slots: columns of all
+  // experts at once would be short pieces, each on a page of its own.
   void run_d_hidden() const {
     const ExpertsRequest& request = pass.request;
     const std::int64_t hidden = request.hidden;
-    const std::int64_t columns = pass.columns_per_task(hidden, 1, request.transposed);
-    pass.pool.run(ceil_div(hidden, columns), [&](std::int64_t task, int worker) {
-      const std::int64_t c0 = task * columns, n = std::min(columns, hidden - c0);
-      const WorkerScratch scratch = pass.worker(worker);
-      for (std::int64_t hit = 0; hit < pass.work.num_hits; ++hit) {
-        d_hidden_products(pass.work.hits[hit], c0, n, scratch);
+    const std::int64_t columns =
+        pass.columns_per_task(hidden, pass.work.num_hits, request.transposed, kMaxDxColumns);
+    const std::int64_t pieces = ceil_div(hidden, columns);
+    pass.pool.run(pass.work.num_hits * pieces, [&](std::int64_t task, int) {
+      const std::int64_t c0 = task % pieces * columns;
+      d_hidden_products(pass.work.hits[task / pieces], c0, std::min(columns, hidden - c0));
+    });
+    const std::int64_t sums = ceil_div(hidden, kMaxColumns);
+    pass.pool.run(pass.inputs.num_tokens * sums, [&](std::int64_t task, int worker) {
+      const std::int64_t t = task / sums, c0 = task % sums * kMaxColumns;
+      const std::int64_t n = std::min(kMaxColumns, hidden - c0);
+      float* sum = pass.worker(worker).sum;
+      std::fill_n(sum, n, 0.0f);
+      for (std::int64_t slot = t * request.top_k; slot < (t + 1) * request.top_k; ++slot) {
+        const std::int64_t row = pass.work.index.row_of[slot];
+        if (row < 0) continue;
+        kernels::rows::ops<float>().axpy(sum, pass.work.d_x_rows + row * hidden + c0, 1.0f, n);
       }
-      for (std::int64_t t = 0; t < pass.inputs.num_tokens; ++t) {
-        std::fill_n(scratch.sum, n, 0.0f);
-        for (std::int64_t slot = t * request.top_k; slot < (t + 1) * request.top_k; ++slot) {
-          const std::int64_t row = pass.work.index.row_of[slot];
-          if (row < 0) continue;
-          kernels::rows::ops<float>().axpy(scratch.sum, scratch.stripe + row * kMaxColumns, 1.0f,
-                                           n);
-        }
-        store_gradient(request.wanted.hidden, args.gradients.hidden, t * hidden + c0, scratch.sum,
-                       n);
-      }
+      store_gradient(request.wanted.hidden, args.gradients.hidden, t * hidden + c0, sum, n);
     });
   }
 
-  void d_hidden_products(const Hit& hit,
-                         std::int64_t c0,
-                         std::int64_t n,
-                         const WorkerScratch& scratch) const {
+  // Columns [c0, c0 + n) of a hit's rows of dx.
+  void d_hidden_products(const Hit& hit, std::int64_t c0, std::int64_t n) const {
     const ExpertsRequest& request = pass.request;
-    const std::int64_t width = request.gate_up_width(), rank = request.gate_up_lora.lora_rank;
+    const std::int64_t hidden = request.hidden, width = request.gate_up_width();
+    const std::int64_t rank = request.gate_up_lora.lora_rank;
     for_groups(hit.begin, hit.end, [&](std::int64_t begin, std::int64_t end) {
-      float* to = scratch.stripe + begin * kMaxColumns;
+      float* to = pass.work.d_x_rows + begin * hidden + c0;
       bool add = false;
       for (const WeightPart& part : gate_up_parts(request, pass.inputs.weights, hit.expert)) {
         multiply(pass.by_row(pass.work.d_h, width, part.first), begin, end, part.rows,
-                 from_column(backward_operand(part, request.weight_dtype), c0), n, to, kMaxColumns,
-                 add);
+                 from_column(backward_operand(part, request.weight_dtype), c0), n, to, hidden, add);
         add = true;
       }
       if (rank == 0) return;
-      const auto a = pass.a_operand(request.gate_up_lora, pass.inputs.gate_up_lora, hit.expert,
-                                    request.hidden, false);
+      const auto a =
+          pass.a_operand(request.gate_up_lora, pass.inputs.gate_up_lora, hit.expert, hidden, false);
       multiply(pass.by_row(pass.work.v_1, rank), begin, end, rank, from_column(a, c0), n, to,
-               kMaxColumns, true);
+               hidden, true);
     });
   }
 

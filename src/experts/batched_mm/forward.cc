@@ -9,8 +9,10 @@ namespace moesmith::experts::batched_mm {
 namespace {
 
 constexpr std::int64_t kPackRows = 32;
+constexpr std::int64_t kPackHits = 16, kPackRank = 16;  // of a block on the stack
 
-// Rows [begin, end) of B [out, r E] to all hits.
+// Rows [begin, end) of B [out, r E] to all hits: in the order in which their lines lie, which a
+// prefetcher follows.
 template <class T, class From>
 void pack_b_rows(const Pass<T>& pass,
                  const PackedB<T>& b,
@@ -18,12 +20,26 @@ void pack_b_rows(const Pass<T>& pass,
                  std::int64_t begin,
                  std::int64_t end) {
   const std::int64_t num_experts = pass.request.num_experts, rank = b.lora_rank;
+  const std::int64_t num_hits = pass.work.num_hits;
+  float block[kPackHits][kPackRank];
   for (std::int64_t o = begin; o < end; ++o) {
     const From* row = from + o * rank * num_experts;
-    for (std::int64_t hit = 0; hit < pass.work.num_hits; ++hit) {
-      T* to = b.data + (hit * b.out + o) * rank;
-      const From* at = row + pass.work.hits[hit].expert;
-      for (std::int64_t j = 0; j < rank; ++j) to[j] = T(static_cast<float>(at[j * num_experts]));
+    for (std::int64_t j0 = 0; j0 < rank; j0 += kPackRank) {
+      const std::int64_t n = std::min(kPackRank, rank - j0);
+      for (std::int64_t first = 0; first < num_hits; first += kPackHits) {
+        const std::int64_t count = std::min(kPackHits, num_hits - first);
+        const Hit* hits = pass.work.hits + first;
+        for (std::int64_t j = 0; j < n; ++j) {
+          const From* at = row + (j0 + j) * num_experts;
+          for (std::int64_t i = 0; i < count; ++i) {
+            block[i][j] = static_cast<float>(at[hits[i].expert]);
+          }
+        }
+        for (std::int64_t i = 0; i < count; ++i) {
+          kernels::rows::ops<T>().from_f32(b.data + ((first + i) * b.out + o) * rank + j0, block[i],
+                                           1.0f, n);
+        }
+      }
     }
   }
 }

@@ -78,10 +78,13 @@ struct Pass {
   // Columns per task: few pieces, as prefetchers start anew with each (8 tasks a thread read 10 %
   // more a second than 16, and 16 than 32), but enough for an even load. Each element is one
   // task's, so that the cut changes no bit.
-  std::int64_t columns_per_task(std::int64_t columns, std::int64_t parts, bool streams) const {
+  std::int64_t columns_per_task(std::int64_t columns,
+                                std::int64_t parts,
+                                bool streams,
+                                std::int64_t most = kMaxColumns) const {
     const std::int64_t least = streams ? 16 : 128;
     const std::int64_t wanted = ceil_div(columns * parts, std::int64_t{8} * pool.num_threads());
-    return std::min(kMaxColumns, std::max(least, round_up(wanted, std::int64_t{16})));
+    return std::min(most, std::max(least, round_up(wanted, std::int64_t{16})));
   }
 };
 

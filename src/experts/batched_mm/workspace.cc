@@ -16,7 +16,7 @@ WorkerScratch worker_scratch(Carver& carver,
   const std::int64_t rows = row_capacity(request, num_tokens);
   WorkerScratch worker;
   worker.block = carver.take<float>(kRowGroup * 2 * kMaxColumns);
-  worker.stripe = carver.take<float>(checked_mul(rows, kMaxColumns));
+  if (!backward) worker.stripe = carver.take<float>(checked_mul(rows, kMaxColumns));
   worker.bias = carver.take<float>(2 * kMaxColumns);
   worker.sum = carver.take<float>(kMaxColumns);
   if (!backward) return worker;
@@ -142,6 +142,7 @@ Work<T> Work<T>::carve_backward(Carver& carver,
   work.weighted_a = take(want.down.wanted(), request.inter);
   work.x_rows = take(want.gate_up.wanted() || want.gate_up_a.wanted(), request.hidden);
   work.dy_rows = take(want.down.wanted() || want.down_b.wanted(), request.hidden);
+  work.d_x_rows = take(want.hidden.wanted(), request.hidden);
   work.d_weights = take(want.top_k_weights.wanted(), ceil_div(request.inter, kInterBlock));
   work.workers = Workers::carve(carver, request, num_tokens, num_threads, true);
   return work;

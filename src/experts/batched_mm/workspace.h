@@ -17,7 +17,8 @@ inline constexpr std::int64_t kMaxTokens = 16;
 
 // Rows of x that meet a row of weights while it is in the first cache.
 inline constexpr std::int64_t kRowGroup = 16;
-inline constexpr std::int64_t kMaxColumns = 512;  // of a task, at most
+inline constexpr std::int64_t kMaxColumns = 512;     // of a task, at most
+inline constexpr std::int64_t kMaxDxColumns = 2048;  // of a task of dx
 inline constexpr std::int64_t kInterBlock = 128;  // of I, per part of the routing weights' gradient
 inline constexpr std::int64_t kGradColumns = 1024;  // of a weight's gradient at a time
 inline constexpr std::int64_t kGradRows = 4;        // of B's gradient at a time
@@ -52,7 +53,7 @@ struct PackedB {
 
 struct WorkerScratch {
   float* block = nullptr;   // [kRowGroup, 2 * kMaxColumns]: sums of a task
-  float* stripe = nullptr;  // [max_rows, kMaxColumns]: columns of y or dx by row
+  float* stripe = nullptr;  // [max_rows, kMaxColumns]: columns of y by row, forward only
   float* bias = nullptr;    // [2 * kMaxColumns], widened
   float* sum = nullptr;     // [kMaxColumns]
   float* left = nullptr;    // [kRowGroup, max_rows]: columns of the left side of a gradient
@@ -96,6 +97,7 @@ struct Work {
   float* weighted_a = nullptr;    // [max_rows, I]
   float* x_rows = nullptr;        // [max_rows, H]: x by row
   float* dy_rows = nullptr;       // [max_rows, H]: dy by row
+  float* d_x_rows = nullptr;      // [max_rows, H]: dx by row
   float* d_weights = nullptr;     // [max_rows, blocks of I]: parts of <dA', a>
 
   static Work carve_forward(Carver& carver,
